@@ -1,0 +1,95 @@
+"""Sandboxed interpreters: run Python that you do not trust, under the kernel's walls.
+
+    import belljar
+    belljar.run("sum(range(n))", inputs={"n": 10}).value      # 45
+
+The map, by trust zone and then by layer (imports point down only):
+
+    cli           the command                                host, trusted
+    api           run, close; what a user calls
+    drivers       all I/O of the host: blocking
+    engine        events in, instructions out                pure
+    zygote        launcher and server: forks the guests      trusted, no secrets
+    guest         runs inside; nothing in it is a wall       hostile from the first byte on
+    confine       carries out a plan's irreversible steps
+    kernel        one file per mechanism, ctypes
+    plan          policy x support -> plan                   pure
+    python        which files an interpreter needs
+    policy        what a guest may do                        pure
+    bpf           seccomp programs                           pure
+    wire          the protocol, without I/O                  pure
+    result, errors
+
+Names are imported when they are first used: ``import belljar`` costs next to nothing, and
+the zygote, which needs a few of the modules below, does not load the rest.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .api import close, run
+    from .errors import (
+        BelljarError,
+        ClosedError,
+        Denied,
+        GuestCrashed,
+        GuestError,
+        GuestExited,
+        GuestProtocolError,
+        GuestRaised,
+        LimitExceeded,
+        PolicyError,
+        SandboxFailure,
+        SetupFailed,
+        UnsupportedError,
+        WorkerDied,
+    )
+    from .policy import Limits, Policy
+    from .result import Denial, ErrorText, LimitHit, Result, Usage
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BelljarError",
+    "ClosedError",
+    "Denial",
+    "Denied",
+    "ErrorText",
+    "GuestCrashed",
+    "GuestError",
+    "GuestExited",
+    "GuestProtocolError",
+    "GuestRaised",
+    "LimitExceeded",
+    "LimitHit",
+    "Limits",
+    "Policy",
+    "PolicyError",
+    "Result",
+    "SandboxFailure",
+    "SetupFailed",
+    "UnsupportedError",
+    "Usage",
+    "WorkerDied",
+    "__version__",
+    "close",
+    "run",
+]
+
+_HOMES = {"run": "api", "close": "api", "Limits": "policy", "Policy": "policy"}
+_HOMES.update(dict.fromkeys(("Denial", "ErrorText", "LimitHit", "Result", "Usage"), "result"))
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'belljar' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"belljar.{_HOMES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

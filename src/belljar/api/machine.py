@@ -1,0 +1,222 @@
+"""This machine, this process: support, plans and the zygotes they lead to.
+
+What: everything between a policy and a running zygote, kept for the life of the process.
+Because: probing, planning and starting a zygote cost milliseconds each, and a program
+that runs code usually runs more of it under the same policy.  Then: a fork of the host
+forgets all of it, since the zygotes are its parent's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ..bpf import compile_filter, guest_filter
+from ..drivers.zygotes import Zygote
+from ..errors import PolicyError
+from ..kernel.probe import probe_quick, probe_support
+from ..plan import make_plan
+from ..plan.root import Place
+from ..plan.support import assume_isolated
+from ..policy.paths import check_host
+from ..python.interpreter import describe_interpreter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any
+
+    from ..bpf import FilterFeatures
+    from ..plan import Plan, Support
+    from ..policy import Policy
+    from ..python.distributions import PackageSet
+    from ..python.interpreter import Interpreter
+
+MOST_ZYGOTES = 4  # idle interpreters kept; each is some 10 MB, and policies are few
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+class Prepared:
+    """A plan with what the driver sends: steps and agent settings as plain data."""
+
+    def __init__(self, plan: Plan, places: tuple[Place, ...]) -> None:
+        self.plan = plan
+        # Guests of two policies may share a zygote where their roots are alike.
+        self.zygote_key = repr((plan.launch, plan.search_path))
+        self.steps = [step.as_list() for step in plan.guest]
+        read = [p.inside if plan.isolated else p.host for p in places]
+        write = [p.inside if plan.isolated else p.host for p in places if p.writable]
+        own = ["/work", "/tmp"] if plan.isolated else []
+        self.agent_settings: dict[str, Any] = {
+            "value_bytes": plan.limits.value_bytes,
+            "env": dict(plan.policy.env),
+            "once": True,
+            "readable": ["/usr", "/etc", "/dev", "/proc", *plan.search_path, *read],
+            "writable": [*own, "/dev/null", *write],
+        }
+
+
+class _Known:
+    """What this process has found out; thrown away in a fork."""
+
+    def __init__(self) -> None:
+        self.support: Support | None = None
+        self.probed = False  # else ``support`` is what a launch assumes
+        self.prepared: dict[Policy, Prepared] = {}
+        self.programs: dict[FilterFeatures, bytes] = {}
+        self.zygotes: dict[str, Zygote] = {}
+        self.lock: Any = None
+
+
+_known = _Known()
+
+
+def support() -> Support:
+    """What this machine can enforce, probed whole."""
+    if _known.support is None or not _known.probed:
+        _known.support = probe_support()
+        _known.probed = True
+    return _known.support
+
+
+def prepare(policy: Policy) -> Prepared:
+    """The plan for a policy on this machine.  Raises ``UnsupportedError``, ``PolicyError``."""
+    found = _known.prepared.get(policy)
+    if found is None:
+        if _known.support is None:
+            # The launch itself finds out whether namespaces can be had, and fails closed.
+            _known.support = assume_isolated(probe_quick())
+        found = _prepare(policy, _known.support)
+        _known.prepared[policy] = found
+    return found
+
+
+def plan_for(policy: Policy, support: Support) -> Plan:
+    """The plan that a given machine would carry out."""
+    return _prepare(policy, support).plan
+
+
+def _prepare(policy: Policy, support: Support) -> Prepared:
+    interpreter = describe_interpreter()
+    packages = _resolve_packages(policy, interpreter)
+    places = _resolve_places(policy)
+    names = tuple(sorted(os.listdir(interpreter.stdlib)))
+    plan = make_plan(policy, support, interpreter, packages, places, _PACKAGE, names)
+    return Prepared(plan, places)
+
+
+def _resolve_packages(policy: Policy, interpreter: Interpreter) -> PackageSet:
+    from ..python.distributions import resolve_packages
+
+    return resolve_packages(policy.packages, interpreter)
+
+
+def _resolve_places(policy: Policy) -> tuple[Place, ...]:
+    places: list[Place] = []
+    for kind, grants in (("read", policy.read), ("write", policy.write)):
+        for index, grant in enumerate(grants):
+            key = f"grants.{kind}[{index}]"
+            try:
+                real = os.path.realpath(grant.host, strict=True)
+            except OSError as error:
+                raise PolicyError(key, f"{grant.host}: {error.strerror}") from None
+            check_host(real, key)
+            places.append(Place(real, grant.inside, os.path.isdir(real), kind == "write"))
+    # Outer places first, so that an inner one is mounted on top.
+    return tuple(sorted(places, key=lambda place: place.inside))
+
+
+def filter_program(features: FilterFeatures) -> bytes:
+    """The compiled filter, once per process."""
+    program = _known.programs.get(features)
+    if program is None:
+        program = compile_filter(guest_filter(features))
+        _known.programs[features] = program
+    return program
+
+
+class zygote_for:  # noqa: N801 - used as a function in a with statement
+    """A ready or starting zygote for a prepared plan; ended when nobody will want it again.
+
+    In a library it stays for the next run; with ``fork`` the caller is the command, and it
+    ends with the block.
+    """
+
+    def __init__(self, prepared: Prepared, *, fork: bool) -> None:
+        self._fork = fork
+        self._prepared = prepared
+        self._zygote: Zygote | None = None
+
+    def __enter__(self) -> Zygote:
+        if self._fork:
+            self._zygote = _start(self._prepared, fork=True)
+            return self._zygote
+        return _shared(self._prepared)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._zygote is not None:
+            self._zygote.close()
+
+
+def _start(prepared: Prepared, *, fork: bool) -> Zygote:
+    return Zygote(prepared.plan, fork=fork)
+
+
+def _shared(prepared: Prepared) -> Zygote:
+    """The process's own zygote for a plan, started if there is none alive."""
+    if _known.lock is None:
+        import atexit
+        import threading
+
+        _known.lock = threading.Lock()
+        atexit.register(close_all)
+    key = prepared.zygote_key
+    with _known.lock:
+        zygote = _known.zygotes.pop(key, None)
+        if zygote is not None and not zygote.alive:
+            zygote.close()
+            zygote = None
+        if zygote is None:
+            while len(_known.zygotes) >= MOST_ZYGOTES:
+                oldest = next(iter(_known.zygotes))
+                _known.zygotes.pop(oldest).close()
+            zygote = _start(prepared, fork=False)
+            zygote.ensure_ready()
+        _known.zygotes[key] = zygote  # newest last
+        return zygote
+
+
+def reconsider() -> bool:
+    """After a failed launch: find out what this machine can really do.
+
+    Says whether that is something else than what was assumed, so that a new plan is due.
+    """
+    if _known.probed:
+        return False
+    assumed = _known.support
+    _known.prepared.clear()
+    found = support()
+    return assumed is None or found.isolated != assumed.isolated or found.proc != assumed.proc
+
+
+def close_all() -> None:
+    """End every zygote of this process.  The next run starts a new one."""
+    while _known.zygotes:
+        _known.zygotes.popitem()[1].close()
+
+
+def _forget() -> None:
+    global _known
+    zygotes = _known.zygotes
+    _known = _Known()
+    for zygote in zygotes.values():
+        zygote.forget()
+
+
+if sys.platform == "linux":
+    os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,176 @@
+"""``run``: one call, one fresh guest, one result."""
+
+from __future__ import annotations
+
+
+from ..drivers import blocking
+from ..errors import PolicyError, SetupFailed
+from ..policy import Policy
+from ..wire.errors import NotConvertible
+from ..wire.events import Run
+from ..wire.limits import Budget
+from . import machine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from ..result import Result
+
+MAX_SOURCE_BYTES = 16 * 2**20  # above any program a person or a model writes in one piece
+DEFAULT_NAME = "<code>"
+
+
+def run(
+    code: str | bytes,
+    policy: Policy | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    argv: Sequence[str] = (),
+    stdin: str | bytes | None = None,
+    files: Mapping[str, str | bytes] | None = None,
+    name: str = DEFAULT_NAME,
+    on_output: Callable[[str, bytes], object] | None = None,
+) -> Result:
+    """Execute Python code in a fresh sandboxed interpreter and return how it ended.
+
+    Args:
+        code: the program, at most 16 MiB; ``bytes`` may declare an encoding.  The value of
+            its last expression is ``Result.value``; ``await`` works at top level.
+        policy: what it may do; ``Policy()``, which grants nothing, if left out.
+        inputs: names for its namespace, plain data (see ``belljar.wire.values``).
+        argv: ``sys.argv[1:]``.
+        stdin: what it reads from standard input; nothing if left out.
+        files: contents by path relative to ``/work``, written before the code starts.
+        name: the file name in its tracebacks and ``sys.argv[0]``.
+        on_output: called with ``("stdout" | "stderr", bytes)`` as output arrives, on this
+            thread; an exception from it ends the guest and is raised here.
+
+    Returns:
+        A ``Result``, whatever the code does.  ``Result.unwrap`` raises for bad outcomes.
+
+    Raises:
+        PolicyError: an argument makes no sense; names it.
+        UnsupportedError: this machine cannot enforce the policy; nothing ran.
+        SandboxFailure: belljar's own machinery failed; ``retryable`` says whether to try again.
+    """
+    policy = Policy() if policy is None else policy
+    if not isinstance(policy, Policy):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise PolicyError("policy", f"expected a Policy, got {type(policy).__name__}")
+    order = make_order(code, policy, inputs, argv, files, name)
+    feed = make_feed(stdin, policy)
+    return execute(order, policy, feed, on_output)
+
+
+def execute(
+    order: Run,
+    policy: Policy,
+    feed: blocking.Feed,
+    on_output: Callable[[str, bytes], object] | None,
+    *,
+    fork: bool = False,
+) -> Result:
+    """Run a finished order.  ``fork`` only for a process with one thread and no secrets."""
+    try:
+        return _once(order, policy, feed, on_output, fork)
+    except SetupFailed:
+        # The launch was the probe.  If this machine turns out to be another than assumed,
+        # there is another plan for it, or a full account of what is missing.
+        if not machine.reconsider():
+            raise
+    return _once(order, policy, feed, on_output, fork)
+
+
+def _once(
+    order: Run,
+    policy: Policy,
+    feed: blocking.Feed,
+    on_output: Callable[[str, bytes], object] | None,
+    fork: bool,
+) -> Result:
+    prepared = machine.prepare(policy)
+    plan = prepared.plan
+    with machine.zygote_for(prepared, fork=fork) as zygote:
+        ends = zygote.request(
+            prepared.steps,
+            machine.filter_program(plan.filter),
+            plan.filter.own_pid,
+            prepared.agent_settings,
+            stdin=bool(feed.pending) or feed.fd is not None,
+        )
+        budget = Budget(memory_bytes=plan.limits.value_bytes)
+        result = blocking.run(zygote, ends, order, plan.limits, budget, feed, on_output)
+    return result
+
+
+def make_order(
+    code: object,
+    policy: Policy,
+    inputs: Mapping[str, Any] | None,
+    argv: Sequence[str],
+    files: Mapping[str, str | bytes] | None,
+    name: str,
+    *,
+    want_value: bool = True,
+) -> Run:
+    """The run as the guest will be told it; raises ``PolicyError`` naming a bad argument."""
+    if not isinstance(code, (str, bytes)):
+        raise PolicyError("code", f"expected str or bytes, got {type(code).__name__}")
+    if len(code) > MAX_SOURCE_BYTES:
+        raise PolicyError("code", f"{len(code)} characters; at most {MAX_SOURCE_BYTES}")
+    if not isinstance(name, str) or not name or "\0" in name:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise PolicyError("name", "expected a file name without NUL")
+    if isinstance(argv, (str, bytes)):
+        raise PolicyError("argv", "expected a sequence of str, got one string")
+    arguments = [*policy.argv, *argv]
+    for index, argument in enumerate(arguments):
+        if not isinstance(argument, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise PolicyError(f"argv[{index}]", f"expected str, got {type(argument).__name__}")
+    return Run(
+        run_id=1,
+        code=code,
+        name=name,
+        inputs=_check_inputs({**policy.names, **(inputs or {})}),
+        argv=(name, *arguments),
+        want_value=want_value,
+        files=_check_files(files or {}),
+    )
+
+
+def make_feed(stdin: str | bytes | None, policy: Policy) -> blocking.Feed:
+    """Standard input: what the caller gives, else the host's own where that is granted."""
+    if stdin is None:
+        return blocking.Feed(fd=0 if "stdin" in policy.streams else None)
+    if isinstance(stdin, str):
+        return blocking.Feed(stdin.encode("utf-8", "surrogateescape"))
+    if isinstance(stdin, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return blocking.Feed(stdin)
+    raise PolicyError("stdin", f"expected str, bytes or None, got {type(stdin).__name__}")
+
+
+def _check_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
+    from ..wire.values import encode
+
+    for name, value in inputs.items():
+        if not isinstance(name, str) or not name.isidentifier():  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise PolicyError(f"inputs.{name}", "not a Python name")
+        try:
+            encode(value, Budget())
+        except NotConvertible as error:
+            raise PolicyError(f"inputs.{name}", str(error)) from None
+    return inputs
+
+
+def _check_files(files: Mapping[str, str | bytes]) -> dict[str, bytes]:
+    checked: dict[str, bytes] = {}
+    for name, contents in files.items():
+        key = f"files[{name!r}]"
+        parts = name.split("/") if isinstance(name, str) else []  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not parts or "\0" in name or any(part in ("", ".", "..") for part in parts):
+            raise PolicyError(key, "expected a relative path without . and ..")
+        if isinstance(contents, str):
+            contents = contents.encode()
+        if not isinstance(contents, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise PolicyError(key, f"expected str or bytes, got {type(contents).__name__}")
+        checked[name] = contents
+    return checked

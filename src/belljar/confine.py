@@ -1,0 +1,112 @@
+"""Confinement of a guest: the steps of a plan, in order, never to be taken back.
+
+Who I am: a fork of the zygote that is about to meet untrusted code.  What I trust: the
+plan, whose steps I carry out without judging them.  What I hold: the guest's four
+descriptors.  How I die: any step that fails ends the process before the code arrives.
+
+Each step is one small function; the kernel layer checks that it took effect.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .kernel import caps, landlock, mounts, namespaces, process, rlimits, seccomp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_ATTRIBUTES = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
+_PARENT_IN_OUTER_NAMESPACE = 0
+
+
+class StepFailed(Exception):
+    """A step did not take effect: its verb and the kernel's error."""
+
+    def __init__(self, verb: str, error: OSError) -> None:
+        super().__init__(verb, error)
+        self.verb = verb
+        self.error = error
+
+
+class Confinement:
+    """The verbs of ``Plan.guest``.  ``program`` is the compiled filter."""
+
+    def __init__(self, program: bytes, pid_mark: int | None, proc: str) -> None:
+        self._program = program
+        self._pid_mark = pid_mark
+        self._proc = proc
+        self._proc_self = -1
+
+    def apply(self, steps: list[list[Any]]) -> None:
+        """Carry out every step; raises ``StepFailed`` at the first that fails."""
+        self._proc_self = os.open(f"{self._proc}/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        for verb, *args in steps:
+            try:
+                getattr(self, verb)(*args)
+            except OSError as error:
+                raise StepFailed(verb, error) from error
+        os.close(self._proc_self)
+
+    def die_with_zygote(self) -> None:
+        process.die_with_parent(os.getppid())
+
+    def mount_own(
+        self, size: int, files: int, proc_parts: list[str], nested: list[list[Any]]
+    ) -> None:
+        """A mount namespace of its own with empty ``/work`` and ``/tmp`` in one tmpfs."""
+        namespaces.unshare(["mount"])
+        own = mounts.new_tmpfs(size, files, 0o755, _ATTRIBUTES)
+        for name, mode in (("work", 0o755), ("tmp", 0o1777)):
+            os.mkdir(name, mode, dir_fd=own)
+            os.chmod(name, mode, dir_fd=own)
+        mounts.attach(mounts.subtree(own, b"work"), "/work")
+        mounts.attach(mounts.subtree(own, b"tmp"), "/tmp")
+        os.close(own)
+        if nested:
+            mounts.move_places(nested)
+        if proc_parts:
+            mounts.show_self(proc_parts)
+        mounts.detach(self._proc)
+        os.chdir("/work")
+
+    def own_user_namespace(self, uid: int, gid: int) -> None:
+        """Out of the user namespace that owns the mounts, into one that owns nothing."""
+        namespaces.unshare(["user"])
+        namespaces.map_identity(uid, gid, 0, 0, self._proc_self)
+
+    def limit_address_space(self, extra: int) -> None:
+        """``extra`` bytes beyond what the interpreter and its preloads map already."""
+        fd = os.open("statm", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc_self)
+        in_use = rlimits.address_space_in_use(os.read(fd, 256))
+        os.close(fd)
+        rlimits.set_rlimit("as", in_use + extra)
+
+    def limit(self, name: str, value: int) -> None:
+        rlimits.set_rlimit(name, value)
+
+    def drop_capabilities(self) -> None:
+        caps.drop_bounding()
+        caps.drop_all()
+
+    def no_new_privs(self) -> None:
+        process.set_no_new_privs()
+
+    def landlock(
+        self, abi: int, handled_fs: int, handled_net: int, scoped: int, rules: list[list[Any]]
+    ) -> None:
+        ruleset = landlock.make_ruleset(abi, handled_fs, handled_net, scoped)
+        for path, rights in rules:
+            landlock.allow_beneath(ruleset, path, rights)
+        landlock.restrict_self(ruleset, "/")
+        os.close(ruleset)
+
+    def seccomp(self) -> None:
+        program = self._program
+        if self._pid_mark is not None:
+            mark = self._pid_mark.to_bytes(4, "little")
+            if mark not in program:
+                raise OSError(0, "the filter has no place for the process's own number", "seccomp")
+            program = program.replace(mark, os.getpid().to_bytes(4, "little"))
+        seccomp.install_filter(program)

@@ -1,0 +1,1 @@
+"""The only I/O on the host: processes, sockets, pipes and clocks."""

@@ -1,0 +1,272 @@
+"""One run on the calling thread: a poll loop between the guest and the engine."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from ..engine import events as e
+from ..engine.attempt import Attempt
+from ..kernel import fdpass
+from ..wire.control import Unpacker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..policy import Limits
+    from ..result import Result
+    from ..wire.events import Run
+    from ..wire.limits import Budget
+    from .zygotes import GuestEnds, Zygote
+
+_PIECE = 1 << 16  # one pipe's capacity
+
+
+class Feed:
+    """Standard input for a guest: bytes at hand, then a descriptor of the host's, or neither."""
+
+    def __init__(self, data: bytes = b"", fd: int | None = None) -> None:
+        self.pending = memoryview(data)
+        self.fd = fd
+
+
+def run(
+    zygote: Zygote,
+    ends: GuestEnds,
+    order: Run,
+    limits: Limits,
+    budget: Budget,
+    feed: Feed,
+    on_output: Callable[[str, bytes], object] | None,
+) -> Result:
+    """Drive one guest to its end and return its result.
+
+    Raises ``SandboxFailure`` when belljar's own machinery failed.  Whatever happens, the
+    guest is dead and its descriptors are closed when this returns or raises.
+    """
+    try:
+        return _Loop(ends, order, limits, budget, feed, on_output, zygote).run()
+    except BaseException:
+        ends.kill()
+        raise
+    finally:
+        ends.close()
+
+
+class _Loop:
+    def __init__(
+        self,
+        ends: GuestEnds,
+        order: Run,
+        limits: Limits,
+        budget: Budget,
+        feed: Feed,
+        on_output: Callable[[str, bytes], object] | None,
+        zygote: Zygote,
+    ) -> None:
+        began = time.monotonic()
+        self.ends = ends
+        self.feed = feed
+        self.on_output = on_output
+        self.attempt = Attempt(order, limits, budget, began)
+        self.outgoing = bytearray()
+        self.clock: int | None = None
+        self.poll = select.poll()
+        self.handlers: dict[int, Callable[[int], None]] = {}
+        zygote.ensure_ready()
+        self.zygote_s = time.monotonic() - began
+        self.watch(ends.status.fileno(), self.on_status)
+        self.watch(ends.link.fileno(), self.on_link)
+        for name, fd in (("stdout", ends.stdout), ("stderr", ends.stderr)):
+            if fd is not None:
+                self.watch(fd, lambda _event, name=name: self.on_stream(name))
+
+    def watch(self, fd: int, handler: Callable[[int], None], events: int = select.POLLIN) -> None:
+        self.handlers[fd] = handler
+        self.poll.register(fd, events)
+
+    def unwatch(self, fd: int) -> None:
+        if self.handlers.pop(fd, None) is not None:
+            self.poll.unregister(fd)
+
+    def run(self) -> Result:
+        attempt = self.attempt
+        while not attempt.done:
+            now = time.monotonic()
+            left = attempt.deadline() - now
+            if left <= 0:
+                self.tell(e.Tick(self.cpu_s() if attempt.wants_cpu else None))
+                continue
+            # Rounded up: waking a millisecond early would spin until the deadline.
+            timeout = None if left > 3600 else int(left * 1000) + 1
+            for fd, event in self.poll.poll(timeout):
+                handler = self.handlers.get(fd)
+                if handler is not None:
+                    handler(event)
+        if attempt.failure is not None:
+            raise attempt.failure
+        result = attempt.result()
+        stages = {"zygote": self.zygote_s, **result.usage.stages}
+        return result.replace(usage=result.usage.replace(stages=stages))
+
+    def tell(self, event: e.Event) -> None:
+        """Hand an event to the engine and carry out what it says."""
+        for instruction in self.attempt.handle(event, time.monotonic()):
+            if isinstance(instruction, e.Send):
+                self.outgoing += instruction.data
+                self.flush()
+            elif isinstance(instruction, e.Kill):
+                self.ends.kill()
+            elif isinstance(instruction, e.Deliver):
+                if self.on_output is not None:
+                    self.on_output(instruction.stream, instruction.data)
+            elif isinstance(instruction, e.StopReading):
+                for name in ("stdout", "stderr"):
+                    self.close(name)
+
+    def close(self, name: str) -> None:
+        fd = getattr(self.ends, name)
+        if fd is not None:
+            self.unwatch(fd)
+            self.ends.close_one(name)
+
+    def cpu_s(self) -> float | None:
+        if self.clock is None:
+            return None
+        try:
+            return time.clock_gettime(self.clock)
+        except OSError:
+            return None  # it has just ended; its usage comes with the exit
+
+    # --- what poll found -----------------------------------------------------------------
+
+    def on_status(self, event: int) -> None:
+        try:
+            data, descriptors = fdpass.receive(self.ends.status)
+        except ConnectionResetError:
+            data, descriptors = b"", []
+        if not data:
+            self.unwatch(self.ends.status.fileno())
+            self.tell(e.ZygoteGone())
+            return
+        for kind, fields in Unpacker().feed(data):
+            if kind == "spawned":
+                (self.ends.pidfd,) = descriptors
+                self.clock = _cpu_clock(self.ends.pidfd)
+                self.start_feeding()
+                self.tell(e.Spawned(fields["at"]))
+            elif kind == "confined":
+                self.tell(e.Confined(fields["at"]))
+            elif kind == "failed":
+                self.tell(e.SpawnFailed(fields["step"], fields["errno"], fields["text"]))
+            else:
+                self.tell(e.Exited(**fields))
+
+    def on_link(self, event: int) -> None:
+        if event & select.POLLOUT:
+            self.flush()
+        if event & (select.POLLIN | select.POLLHUP | select.POLLERR):
+            try:
+                data = self.ends.link.recv(_PIECE)
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                data = b""
+            if data:
+                self.tell(e.LinkData(data))
+            else:
+                self.unwatch(self.ends.link.fileno())
+                self.tell(e.LinkClosed())
+
+    def on_stream(self, name: str) -> None:
+        fd: int | None = getattr(self.ends, name)
+        if fd is None:
+            return
+        data = os.read(fd, _PIECE)
+        if data:
+            self.tell(e.Output(name, data))
+        else:
+            self.close(name)
+            self.tell(e.OutputClosed(name))
+
+    def flush(self) -> None:
+        """Write what is due to the link, as far as it takes it."""
+        fd = self.ends.link.fileno()
+        while self.outgoing:
+            try:
+                del self.outgoing[: self.ends.link.send(self.outgoing[:_PIECE])]
+            except BlockingIOError:
+                self.poll.modify(fd, select.POLLIN | select.POLLOUT)
+                return
+            except (BrokenPipeError, ConnectionResetError):
+                self.outgoing.clear()
+        if fd in self.handlers:
+            self.poll.modify(fd, select.POLLIN)
+
+    # --- standard input ------------------------------------------------------------------
+
+    def start_feeding(self) -> None:
+        if self.ends.stdin is None:
+            return
+        if self.feed.pending:
+            self.watch(self.ends.stdin, self.on_stdin_room, select.POLLOUT)
+        elif self.feed.fd is not None:
+            self.watch(self.feed.fd, self.on_stdin_data)
+        else:
+            self.close("stdin")
+
+    def on_stdin_room(self, event: int) -> None:
+        fd = self.ends.stdin
+        if fd is None:
+            return
+        try:
+            self.feed.pending = self.feed.pending[os.write(fd, self.feed.pending[:_PIECE]) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            self.stop_feeding()
+            return
+        if not self.feed.pending:
+            self.unwatch(fd)
+            self.start_feeding()
+
+    def on_stdin_data(self, event: int) -> None:
+        source = self.feed.fd
+        if source is None:
+            return
+        try:
+            data = os.read(source, _PIECE)
+        except OSError:
+            data = b""  # a closed or unreadable standard input is an empty one
+        self.unwatch(source)
+        if not data:
+            self.feed.fd = None
+        self.feed.pending = memoryview(data)
+        self.start_feeding()
+
+    def stop_feeding(self) -> None:
+        if self.feed.fd is not None:
+            self.unwatch(self.feed.fd)
+        self.close("stdin")
+
+
+def _cpu_clock(pidfd: int) -> int | None:
+    """The CPU clock of a guest, by its number in this process's PID namespace.
+
+    See clock_getcpuclockid(3); the number is what the kernel says of the pidfd.
+    """
+    try:
+        fd = os.open(f"/proc/self/fdinfo/{pidfd}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        text = os.read(fd, 4096)
+    finally:
+        os.close(fd)
+    for line in text.splitlines():
+        if line.startswith(b"Pid:"):
+            pid = int(line[4:])
+            return (~pid << 3) | 2 if pid > 0 else None
+    return None

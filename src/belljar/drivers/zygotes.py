@@ -1,0 +1,294 @@
+"""Starting a zygote and asking it for guests.
+
+A zygote is executed afresh by a launcher.  The launcher itself is executed afresh too
+(``start``), because a host with threads and secrets must not be forked; a process that has
+neither, the command's own, may be forked (``fork=True``), which saves one start of Python.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import select
+import sys
+import time
+
+from ..errors import SetupFailed, WorkerDied
+from ..kernel import fdpass, process
+from ..wire.control import Unpacker, pack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..plan import Plan
+
+START_S = 60.0  # preloads of a whole data stack on a slow disk; no guest is waiting yet
+_ERROR_BYTES = 4096  # of what a zygote that cannot start says; the last lines tell
+_SIGNALS = [number for number in range(1, 32) if number not in (9, 19)]  # but KILL and STOP
+
+
+class GuestEnds:
+    """The host's ends of one guest: status and link sockets, stream pipes, pidfd."""
+
+    def __init__(
+        self,
+        status: _socket.socket,
+        link: _socket.socket,
+        stdin: int | None,
+        stdout: int,
+        stderr: int,
+    ) -> None:
+        self.status = status
+        self.link = link
+        self.stdin = stdin
+        self.stdout: int | None = stdout
+        self.stderr: int | None = stderr
+        self.pidfd: int | None = None
+
+    def close(self) -> None:
+        """Let go of the guest.  The zygote kills a guest whose status nobody holds."""
+        self.status.close()
+        self.link.close()
+        for name in ("stdin", "stdout", "stderr", "pidfd"):
+            self.close_one(name)
+
+    def close_one(self, name: str) -> None:
+        """Close one descriptor by its name, once."""
+        fd: int | None = getattr(self, name)
+        if fd is not None:
+            setattr(self, name, None)
+            os.close(fd)
+
+    def kill(self) -> None:
+        """SIGKILL the guest, if it was ever there."""
+        if self.pidfd is not None:
+            process.signal_pidfd(self.pidfd, process.SIGKILL)
+
+
+class Zygote:
+    """A running zygote.  Safe under threads once ``ensure_ready`` has returned."""
+
+    def __init__(self, plan: Plan, *, preload: tuple[str, ...] = (), fork: bool = False) -> None:
+        self._began = time.monotonic()
+        self._ready = False
+        self._closed = False
+        self.started_in_s = 0.0
+        self._pidfd: int | None = None
+        self._children: list[int] = []
+        self._control, theirs = fdpass.message_pair()
+        self._errors, errors = os.pipe()
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            steps = [step.as_list() for step in plan.launch]
+            if fork:
+                self._fork(steps, [null, theirs.fileno(), errors])
+            else:
+                self._spawn(steps, [null, theirs.fileno(), errors])
+        except BaseException:
+            self._control.close()
+            os.close(self._errors)
+            raise
+        finally:
+            theirs.close()
+            os.close(errors)
+            os.close(null)
+        settings = {
+            "isolated": plan.isolated,
+            "proc": "/.zygote" if plan.isolated else "/proc",
+            "search_path": list(plan.search_path),
+            "preload": list(preload),
+        }
+        self._tell(pack("settings", **settings))
+
+    def _fork(self, steps: list[Any], descriptors: list[int]) -> None:
+        from ..zygote.launcher import launch
+
+        pid = os.fork()
+        if pid == 0:
+            try:
+                process.keep_only(descriptors)
+                launch(steps, tied=True)
+            finally:
+                os._exit(1)
+        self._children.append(pid)
+
+    def _spawn(self, steps: list[Any], descriptors: list[int]) -> None:
+        import threading
+
+        package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        boot = (
+            f"import sys; sys.path.insert(0, {package!r}); "
+            "from belljar.zygote.launcher import main; main()"
+        )
+        python = getattr(sys, "_base_executable", None) or sys.executable
+        actions: list[Any] = [(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate(descriptors)]
+        try:
+            pid = os.posix_spawn(
+                python,
+                [python, "-I", "-S", "-X", "utf8", "-c", boot],
+                {},
+                file_actions=actions,
+                setsigdef=_SIGNALS,
+                setsigmask=[],
+            )
+        except OSError as error:
+            raise SetupFailed("spawn", f"{error.strerror}: {python}", retryable=True) from error
+        self._children.append(pid)
+        tied = threading.current_thread() is threading.main_thread()
+        self._tell(pack("launch", steps=steps, tied=tied))
+
+    def _tell(self, message: bytes, descriptors: list[int] | None = None) -> None:
+        try:
+            fdpass.send(self._control, message, descriptors)
+        except (BrokenPipeError, ConnectionResetError):
+            # Why it went away is told on the same socket, and read by ensure_ready.
+            if self._ready:
+                raise WorkerDied("zygote", "it ended", retryable=True) from None
+
+    def request(
+        self,
+        steps: list[Any],
+        program: bytes,
+        pid_mark: int | None,
+        agent: dict[str, Any],
+        stdin: bool,
+    ) -> GuestEnds:
+        """Ask for a guest; the answer comes on the status socket.
+
+        Does not wait, not even for a zygote that is still starting.  ``stdin`` asks for a
+        pipe; without it the guest reads an empty stream.
+        """
+        opened: list[int] = []
+        sockets: list[_socket.socket] = []
+        try:
+            status, their_status = fdpass.message_pair()
+            sockets += [status, their_status]
+            link, their_link = fdpass.stream_pair()
+            sockets += [link, their_link]
+            stdout, their_stdout = os.pipe()
+            opened += [stdout, their_stdout]
+            stderr, their_stderr = os.pipe()
+            opened += [stderr, their_stderr]
+            if stdin:
+                their_stdin, stdin_end = os.pipe()
+                opened += [stdin_end, their_stdin]
+            else:
+                their_stdin, stdin_end = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), None
+                opened.append(their_stdin)
+            theirs = [their_stdin, their_stdout, their_stderr]
+            message = pack("spawn", steps=steps, program=program, pid_mark=pid_mark, agent=agent)
+            self._tell(message, [their_status.fileno(), their_link.fileno(), *theirs])
+        except BaseException as error:
+            for sock in sockets:
+                sock.close()
+            for fd in opened:
+                os.close(fd)
+            if isinstance(error, OSError):
+                text = error.strerror or str(error)
+                raise SetupFailed("descriptors", text, retryable=True) from error
+            raise
+        their_status.close()
+        their_link.close()
+        for fd in theirs:
+            os.close(fd)
+        link.setblocking(False)
+        if stdin_end is not None:
+            os.set_blocking(stdin_end, False)
+        return GuestEnds(status, link, stdin_end, stdout, stderr)
+
+    def ensure_ready(self) -> None:
+        """Wait until the zygote serves.  Raises ``SetupFailed`` with the step that failed."""
+        while not self._ready:
+            left = self._began + START_S - time.monotonic()
+            if left <= 0 or not _readable(self._control, left):
+                self.close()
+                raise SetupFailed("zygote", f"not ready after {START_S:g} s", retryable=True)
+            try:
+                data, _ = fdpass.receive(self._control)
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                text = self._last_words()
+                self.close()
+                raise SetupFailed("zygote", f"it ended before it was ready: {text}")
+            ((kind, fields),) = Unpacker().feed(data)
+            if kind == "launched":
+                self._adopt(fields["pid"])
+            elif kind == "failed":
+                self.close()
+                text = f"{fields['text']} [errno {fields['errno']}]"
+                raise SetupFailed(
+                    fields["step"], text, retryable=fields["errno"] in (11, 12, 23, 24)
+                )
+            else:
+                self._ready = True
+                self.started_in_s = time.monotonic() - self._began
+        if self._errors >= 0:
+            os.close(self._errors)
+            self._errors = -1
+
+    def _adopt(self, pid: int) -> None:
+        """The launcher has ended and left us its child."""
+        _reap(self._children.pop())
+        self._children.append(pid)
+
+    def _last_words(self) -> str:
+        os.set_blocking(self._errors, False)
+        try:
+            text = os.read(self._errors, 1 << 16)[-_ERROR_BYTES:]
+        except BlockingIOError:
+            text = b""
+        return text.decode("utf-8", "replace").strip() or "it said nothing"
+
+    @property
+    def alive(self) -> bool:
+        """Whether the zygote still serves, as far as can be seen without asking it."""
+        if self._closed:
+            return False
+        return not _hung_up(self._control)
+
+    def close(self) -> None:
+        """End the zygote and with it every guest; returns when they are gone."""
+        if self._closed:
+            return
+        self._closed = True
+        self._control.close()
+        if self._errors >= 0:
+            os.close(self._errors)
+            self._errors = -1
+        for pid in self._children:
+            try:
+                os.kill(pid, process.SIGKILL)
+            except ProcessLookupError:
+                continue
+            _reap(pid)
+        self._children.clear()
+
+    def forget(self) -> None:
+        """In a fork of the host: let go without ending what belongs to the parent."""
+        self._closed = True
+        self._children.clear()
+        self._control.close()
+        if self._errors >= 0:
+            os.close(self._errors)
+            self._errors = -1
+
+
+def _reap(pid: int) -> None:
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        return  # the application ignores SIGCHLD or reaps for itself
+
+
+def _readable(sock: _socket.socket, timeout_s: float) -> bool:
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(timeout_s * 1000))
+
+
+def _hung_up(sock: _socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(sock.fileno(), 0)
+    return any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(0))

@@ -1,0 +1,1 @@
+"""The life of workers and runs: events in, instructions out.  Pure."""

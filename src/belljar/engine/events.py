@@ -1,0 +1,120 @@
+"""What a driver tells the engine, and what the engine asks of a driver."""
+
+from __future__ import annotations
+
+from .._record import Record
+
+# --- events: facts from the kernel and from the zygote -------------------------------------
+
+
+class Spawned(Record):
+    """The zygote forked the guest; ``at`` is on the monotonic clock, in seconds."""
+
+    at: float
+
+
+class Confined(Record):
+    """The guest's confinement is complete; no untrusted code has run yet."""
+
+    at: float
+
+
+class SpawnFailed(Record):
+    """A step of the fork or the confinement failed; the guest's code did not run."""
+
+    step: str
+    errno: int
+    text: str
+
+
+class Exited(Record):
+    """The kernel's account of the guest's end."""
+
+    signal: int
+    code: int
+    cpu_s: float
+    peak_memory_bytes: int
+    at: float
+
+
+class ZygoteGone(Record):
+    """The zygote ended before it could report on the guest."""
+
+
+class LinkData(Record):
+    """Bytes from the guest: hostile."""
+
+    data: bytes
+
+
+class LinkClosed(Record):
+    """The guest closed its end of the link, or ended."""
+
+
+class Output(Record):
+    """Bytes of a standard stream: hostile."""
+
+    stream: str
+    data: bytes
+
+
+class OutputClosed(Record):
+    """A standard stream reached its end."""
+
+    stream: str
+
+
+class Tick(Record):
+    """Time passed.  ``cpu_s`` is the guest's CPU time so far, None where it cannot be read."""
+
+    cpu_s: float | None
+
+
+class Interrupted(Record):
+    """The caller wants the run to end at once (Ctrl-C, cancellation)."""
+
+
+# --- instructions: what to do next ---------------------------------------------------------
+
+
+class Send(Record):
+    """Write these bytes to the guest's link."""
+
+    data: bytes
+
+
+class Kill(Record):
+    """SIGKILL the guest through its pidfd."""
+
+
+class Deliver(Record):
+    """Hand a piece of output to whoever listens."""
+
+    stream: str
+    data: bytes
+
+
+class StopReading(Record):
+    """Close the host's end of both output pipes: the guest's next write fails there."""
+
+
+class CloseLink(Record):
+    """Close the host's end of the link."""
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Event = (
+        Spawned
+        | Confined
+        | SpawnFailed
+        | Exited
+        | ZygoteGone
+        | LinkData
+        | LinkClosed
+        | Output
+        | OutputClosed
+        | Tick
+        | Interrupted
+    )
+    Instruction = Send | Kill | Deliver | StopReading | CloseLink

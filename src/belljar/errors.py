@@ -1,0 +1,136 @@
+"""Whose fault it was.
+
+BelljarError
+ ├ PolicyError(ValueError)   the policy contradicts itself; names the key
+ ├ UnsupportedError          this machine cannot enforce it; nothing ran
+ ├ ClosedError               you closed it
+ ├ SandboxFailure            our machinery failed
+ │  ├ SetupFailed            a zygote or guest could not be made
+ │  ├ WorkerDied             a zygote or guest went away under us
+ │  └ GuestProtocolError     a guest sent bytes that are not the protocol
+ └ GuestError                the guest's own outcome, from ``Result.unwrap()``
+    ├ GuestRaised            it ended with an exception
+    ├ GuestExited            it called exit with a code other than 0
+    ├ GuestCrashed           a signal ended it
+    ├ LimitExceeded          it ran into a limit
+    └ Denied                 it ended on a refusal; names the grant
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .result import Result
+
+__all__ = [
+    "BelljarError",
+    "ClosedError",
+    "Denied",
+    "GuestCrashed",
+    "GuestError",
+    "GuestExited",
+    "GuestProtocolError",
+    "GuestRaised",
+    "LimitExceeded",
+    "PolicyError",
+    "SandboxFailure",
+    "SetupFailed",
+    "UnsupportedError",
+    "WorkerDied",
+]
+
+
+class BelljarError(Exception):
+    """Base of every exception that belljar raises on the host."""
+
+
+class PolicyError(BelljarError, ValueError):
+    """A policy, or something handed to one, makes no sense.
+
+    ``key`` is the path of the culprit, such as ``limits.wall_s`` or ``grants.read[0]``.
+    """
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(f"{key}: {message}")
+        self.key = key
+        self.message = message
+
+
+class UnsupportedError(BelljarError):
+    """This machine cannot enforce the policy.  Nothing ran.
+
+    ``missing`` names each guarantee that cannot be held, with the mechanisms that would
+    hold it; ``remedy`` says, line by line, how to get them.
+    """
+
+    def __init__(self, missing: Iterable[str], remedy: Iterable[str]) -> None:
+        self.missing = tuple(missing)
+        self.remedy = tuple(remedy)
+        text = "this machine cannot enforce the policy; nothing ran"
+        for line in self.missing:
+            text += f"\n  missing: {line}"
+        for line in self.remedy:
+            text += f"\n  remedy:  {line}"
+        super().__init__(text)
+
+
+class ClosedError(BelljarError):
+    """The object was closed before this call."""
+
+
+class SandboxFailure(BelljarError):
+    """belljar's own machinery failed; the guest's code is not to blame.
+
+    ``stage`` names the step that failed; ``retryable`` says whether the same call may
+    succeed later (a machine short of processes or memory) or never will.
+    """
+
+    def __init__(self, stage: str, message: str, *, retryable: bool = False) -> None:
+        super().__init__(f"{stage}: {message}")
+        self.stage = stage
+        self.retryable = retryable
+
+
+class SetupFailed(SandboxFailure):
+    """A zygote or a guest could not be set up.  The guest's code did not run."""
+
+
+class WorkerDied(SandboxFailure):
+    """A zygote went away while it was needed."""
+
+
+class GuestProtocolError(SandboxFailure):
+    """A guest sent bytes that are not the protocol; it was killed."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("protocol", message)
+
+
+class GuestError(BelljarError):
+    """The guest's own outcome, as an exception.  ``result`` is the whole outcome."""
+
+    def __init__(self, message: str, result: Result) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class GuestRaised(GuestError):
+    """The guest's code ended with an exception."""
+
+
+class GuestExited(GuestError):
+    """The guest's code asked to exit with a code other than 0."""
+
+
+class GuestCrashed(GuestError):
+    """A signal ended the guest."""
+
+
+class LimitExceeded(GuestError):
+    """The guest ran into a limit."""
+
+
+class Denied(GuestError):
+    """The guest ended on a refusal; ``result.denials`` name the grants that would help."""

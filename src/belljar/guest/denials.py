@@ -1,0 +1,175 @@
+"""What the guest tried and was not allowed, and the grant that would allow it.
+
+An audit hook sees the attempts; the kernel refuses them, whether seen here or not.  The
+list is for people who write policies: it is a claim, and it can be incomplete.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ..wire.events import Denial
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+MOST = 64  # what one frame takes; a program that probes a thousand paths has one cause
+_MAX_TARGET = 500
+NO_GRANT = "no grant of this release"
+
+_entries: dict[tuple[str, str], str] = {}
+_readable: tuple[str, ...] = ()
+_writable: tuple[str, ...] = ()
+_last = ""
+_paused = False
+
+
+def install(readable: list[str], writable: list[str]) -> None:
+    """Start watching.  The lists are the trees that the policy leaves open."""
+    global _readable, _writable
+    _readable, _writable = tuple(readable), tuple(writable)
+    handlers = _HANDLERS
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        handler = handlers.get(event)
+        if handler is not None and not _paused:
+            handler(event, args)
+
+    sys.addaudithook(hook)
+
+
+def pause() -> None:
+    """Stop watching while the agent itself works."""
+    global _paused
+    _paused = True
+
+
+def take() -> tuple[Denial, ...]:
+    """The denials so far, and forget them; watching goes on."""
+    global _paused, _last
+    taken = tuple(Denial(action, target, grant) for (action, target), grant in _entries.items())
+    _entries.clear()
+    _last = ""
+    _paused = False
+    return taken
+
+
+def last_was(action: str) -> bool:
+    """Whether the newest denial was of this kind."""
+    return _last == action
+
+
+def explain(exception: BaseException) -> str:
+    """A note for an exception that a refusal caused, or nothing."""
+    if not isinstance(exception, OSError) or not _entries:
+        return ""
+    for (action, target), grant in reversed(_entries.items()):
+        name = exception.filename
+        if action == _last if name is None else target == _absolute(name):
+            remedy = grant if grant == NO_GRANT else f"{grant} would allow it"
+            return f"belljar refused {f'{action} {target}'.strip()}: {remedy}"
+    return ""
+
+
+def _note(action: str, target: str, grant: str) -> None:
+    global _last
+    _last = action
+    key = (action, target[:_MAX_TARGET])
+    if len(_entries) < MOST:
+        _entries.setdefault(key, grant[:_MAX_TARGET])
+
+
+def _absolute(path: object) -> str:
+    if isinstance(path, int):
+        return ""
+    try:
+        return os.path.abspath(os.fsdecode(path))  # type: ignore[arg-type]
+    except (TypeError, ValueError, OSError):
+        return ""
+
+
+def _open(event: str, args: tuple[Any, ...]) -> None:
+    path, _, flags = args
+    writes = isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+    _path("write" if writes else "read", path)
+
+
+def _read(event: str, args: tuple[Any, ...]) -> None:
+    _path("read", args[0] if args and args[0] is not None else ".")
+
+
+def _write(event: str, args: tuple[Any, ...]) -> None:
+    _path("write", args[0])
+
+
+def _write_second(event: str, args: tuple[Any, ...]) -> None:
+    _path("write", args[1])
+
+
+def _write_both(event: str, args: tuple[Any, ...]) -> None:
+    _path("write", args[0])
+    _path("write", args[1])
+
+
+def _path(action: str, path: object) -> None:
+    target = _absolute(path)
+    if not target:
+        return
+    open_trees = _writable if action == "write" else (*_readable, *_writable)
+    for tree in open_trees:
+        if target == tree or target.startswith(tree + "/"):
+            return
+    _note(action, target, f'allow({action}=["{target}"])')
+
+
+def _fork(event: str, args: tuple[Any, ...]) -> None:
+    _note("fork", "", NO_GRANT)
+
+
+def _execute(event: str, args: tuple[Any, ...]) -> None:
+    _note("fork", str(args[0]) if args else "", NO_GRANT)
+
+
+def _socket(event: str, args: tuple[Any, ...]) -> None:
+    if len(args) > 1 and args[1] == 1:
+        return  # AF_UNIX: a socket pair of one's own is allowed, and asyncio needs it
+    _note("network", "socket", NO_GRANT)
+
+
+def _connect(event: str, args: tuple[Any, ...]) -> None:
+    address = args[1] if event != "socket.getaddrinfo" else args[:2]
+    _note("network", str(address), NO_GRANT)
+
+
+_HANDLERS: dict[str, Callable[[str, tuple[Any, ...]], None]] = {
+    "open": _open,
+    "os.listdir": _read,
+    "os.scandir": _read,
+    "os.mkdir": _write,
+    "os.remove": _write,
+    "os.rmdir": _write,
+    "os.rename": _write_both,
+    "os.symlink": _write_second,
+    "os.link": _write_second,
+    "os.truncate": _write,
+    "os.chmod": _write,
+    "os.chown": _write,
+    "os.utime": _write,
+    "shutil.rmtree": _write,
+    "os.fork": _fork,
+    "os.forkpty": _fork,
+    "os.exec": _execute,
+    "os.posix_spawn": _execute,
+    "os.spawn": _execute,
+    "os.system": _execute,
+    "subprocess.Popen": _execute,
+    "pty.spawn": _execute,
+    "socket.__new__": _socket,
+    "socket.connect": _connect,
+    "socket.bind": _connect,
+    "socket.sendto": _connect,
+    "socket.getaddrinfo": _connect,
+}

@@ -1,0 +1,176 @@
+"""Executing one run: source to value, the way ``python script.py`` would.
+
+The last expression's value is the run's value, and ``await`` works at top level; else
+nothing differs: ``__main__``, ``sys.argv``, ``SystemExit``, threads that are waited for,
+``atexit``.
+"""
+
+from __future__ import annotations
+
+import builtins
+import gc
+import sys
+
+from ..wire.errors import NotConvertible
+from ..wire.events import Finished
+from ..wire.values import encode
+from . import report
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType, ModuleType
+    from typing import Any
+
+    from ..wire.events import Run
+    from ..wire.limits import Budget
+
+_ONLY_AST = 0x400  # ast.PyCF_ONLY_AST; the ast module itself costs 3.5 ms
+_TOP_LEVEL_AWAIT = 0x2000  # ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+_IS_COROUTINE = 0x80  # inspect.CO_COROUTINE
+_NOTHING = object()
+
+
+def run(order: Run, budget: Budget) -> Finished:
+    """Carry out one run and say how it ended.  Never raises."""
+    reserve = bytearray(1 << 20)  # given back to report on a run that used all memory up
+    value: object = None
+    exit_code: int | None = None
+    error = None
+    module = _main_module(order)
+    try:
+        try:
+            _write_files(order)
+            value = _execute(order, module)
+        finally:
+            _end_of_program()
+    except SystemExit as exit_:
+        exit_code = _exit_code(exit_)
+    except BaseException as exception:
+        del reserve
+        error = report.describe(exception, order.name)
+        exception.__traceback__ = None
+        if error.limit == "memory":
+            module.__dict__.clear()
+            gc.collect()
+    _flush()
+    if error is not None:
+        return Finished(run_id=order.run_id, outcome="raised", error=error)
+    if exit_code is not None:
+        return Finished(run_id=order.run_id, outcome="exited", exit_code=exit_code)
+    encoded, trouble = _encode(value, budget)
+    return Finished(run_id=order.run_id, outcome="ok", value=encoded, value_error=trouble)
+
+
+def _main_module(order: Run) -> ModuleType:
+    module = type(sys)("__main__")
+    namespace = module.__dict__
+    namespace["__builtins__"] = builtins
+    namespace.update(order.inputs)
+    sys.modules["__main__"] = module
+    sys.argv[:] = order.argv
+    return module
+
+
+def _write_files(order: Run) -> None:
+    """Put the files that came with the run into the working directory."""
+    import os
+
+    for name, contents in order.files.items():
+        parent = os.path.dirname(name)
+        if parent:
+            os.makedirs(parent, exist_ok=True)
+        with open(name, "xb") as file:
+            file.write(contents)
+
+
+def _execute(order: Run, module: ModuleType) -> object:
+    _remember_source(order)
+    namespace = module.__dict__
+    body, last = _compile(order)
+    if not any(code and code.co_flags & _IS_COROUTINE for code in (body, last)):
+        if body:
+            exec(body, namespace)
+        return eval(last, namespace) if last else None
+    import asyncio
+
+    async def main() -> object:
+        value: Any = None
+        for code in (body, last):
+            if code:
+                value = eval(code, namespace)
+                if code.co_flags & _IS_COROUTINE:
+                    value = await value
+        return value if last else None
+
+    return asyncio.run(main())
+
+
+def _compile(order: Run) -> tuple[CodeType | None, CodeType | None]:
+    """The program as a body and a last expression, either of which may be missing."""
+    flags = _TOP_LEVEL_AWAIT
+    if not order.want_value:
+        code = compile(order.code, order.name, "exec", flags, dont_inherit=True)
+        return code, None
+    import _ast
+
+    tree: Any = compile(order.code, order.name, "exec", flags | _ONLY_AST, dont_inherit=True)
+    last = None
+    if tree.body and isinstance(tree.body[-1], _ast.Expr):
+        expression = _ast.Expression(body=tree.body.pop().value)
+        last = compile(expression, order.name, "eval", flags, dont_inherit=True)
+    body = compile(tree, order.name, "exec", flags, dont_inherit=True) if tree.body else None
+    return body, last
+
+
+def _remember_source(order: Run) -> None:
+    """Give tracebacks their source lines, without any file."""
+    source = order.code
+
+    def lines() -> list[str]:
+        text = source if isinstance(source, str) else report.decode_source(source)
+        return text.splitlines(keepends=True)
+
+    report.sources[order.name] = lines
+
+
+def _end_of_program() -> None:
+    """What the interpreter does at its end: wait for threads, run exit functions."""
+    threading: Any = sys.modules.get("threading")
+    if threading is not None:
+        threading._shutdown()
+    import atexit
+
+    atexit._run_exitfuncs()
+
+
+def _exit_code(exit_: SystemExit) -> int:
+    code = exit_.code
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return int(code) & 0xFF
+    try:
+        print(code, file=sys.stderr)
+    except BaseException:
+        return 1
+    return 1
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BaseException as exception:
+            # The guest replaced or closed it, or the host reads no more: its own business.
+            del exception
+
+
+def _encode(value: object, budget: Budget) -> tuple[bytes | None, str | None]:
+    try:
+        return encode(value, budget), None
+    except NotConvertible as error:
+        return None, str(error)
+    except MemoryError:
+        return None, "the value does not fit into the memory that is left"
+    except BaseException as exception:
+        return None, f"the value could not be read: {type(exception).__name__}"

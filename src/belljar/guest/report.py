@@ -1,0 +1,149 @@
+"""An exception as text: type, message, traceback with source lines.
+
+All of the guest's own ``__str__`` and ``__repr__`` run here, inside, never on the host.
+Whatever they do, a description comes out, of bounded size.
+"""
+
+from __future__ import annotations
+
+
+from ..wire.events import ErrorText
+from ..wire.limits import TYPE_CHARS
+from . import denials
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..wire.events import Finished
+
+MAX_MESSAGE = 16 * 1024  # a page is read; what is longer is data
+MAX_TRACEBACK = 128 * 1024  # a thousand frames of a recursion, which traceback folds anyway
+_MAX_NOTES = 16
+
+# Source of each run by its file name, made into lines only when a traceback asks.
+sources: dict[str, Callable[[], list[str]]] = {}
+
+
+def describe(exception: BaseException, name: str) -> ErrorText:
+    """An exception that ended a run."""
+    denials.pause()
+    note = denials.explain(exception)
+    limit = limit_hit(exception)
+    message = _safely(lambda: str(exception), "<the message could not be read>")
+    if limit == "memory":
+        # A traceback of an exhausted process asks for memory that is not there.
+        text = f"{type(exception).__name__}: {message}\n"
+    else:
+        text = _safely(lambda: _traceback(exception, name), "")
+        if not text:
+            text = f"{_type_name(exception)}: {message}\n"
+    notes = _safely(lambda: [str(n) for n in exception.__notes__][:_MAX_NOTES], [])
+    if note:
+        notes.append(note)
+        text = text.rstrip("\n") + f"\n{note}\n"
+    return ErrorText(
+        type=_cut(_type_name(exception), TYPE_CHARS - 40),
+        message=_cut(message, MAX_MESSAGE),
+        traceback=_cut(text, MAX_TRACEBACK),
+        notes=tuple(_cut(n, 1024) for n in notes),
+        limit=limit,
+    )
+
+
+def without_details(finished: Finished) -> Finished:
+    """The same outcome in the least memory."""
+    error = finished.error
+    if error is not None:
+        error = error.replace(message="", traceback="", notes=())
+    return finished.replace(value=None, error=error)
+
+
+def limit_hit(exception: BaseException) -> str | None:
+    """Which limit an exception speaks of, if it does."""
+    import errno
+
+    if isinstance(exception, MemoryError):
+        return "memory"
+    if isinstance(exception, RuntimeError) and "can't start new thread" in str(exception.args):
+        return "threads"
+    if isinstance(exception, OSError):
+        if exception.errno == errno.EMFILE:
+            return "open_files"
+        if exception.errno in (errno.ENOSPC, errno.EDQUOT):
+            return "work"
+        if exception.errno == errno.EFBIG:
+            return "file"
+        if isinstance(exception, (PermissionError, BlockingIOError)) and denials.last_was("fork"):
+            return "processes"
+    return None
+
+
+def decode_source(source: bytes) -> str:
+    """Source bytes as text for tracebacks, whatever its declared encoding."""
+    import io
+    import tokenize
+
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(source).readline)
+        return source.decode(encoding, "replace")
+    except (SyntaxError, LookupError):
+        return source.decode("utf-8", "replace")
+
+
+def _traceback(exception: BaseException, name: str) -> str:
+    import linecache
+    import traceback
+
+    for file_name, lines in sources.items():
+        made = lines()
+        linecache.cache[file_name] = (sum(map(len, made)), None, made, file_name)
+    seen: set[int] = set()
+    todo = [exception]
+    while todo and len(seen) < 10_000:
+        one = todo.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        one.__traceback__ = _below_us(one.__traceback__, name)
+        todo.extend(other for other in (one.__cause__, one.__context__) if other is not None)
+    return "".join(traceback.format_exception(exception))
+
+
+def _below_us(frames: Any, name: str) -> Any:
+    """The traceback from the guest's own first frame on; ours are nobody's business."""
+    start = frames
+    while start is not None:
+        if start.tb_frame.f_code.co_filename == name:
+            return start
+        start = start.tb_next
+    while frames is not None and "/belljar/" in frames.tb_frame.f_code.co_filename:
+        frames = frames.tb_next
+    return frames
+
+
+def _type_name(exception: BaseException) -> str:
+    kind = type(exception)
+    name = _safely(lambda: str(type.__dict__["__qualname__"].__get__(kind)), "exception")
+    module = _safely(lambda: kind.__module__, "builtins")
+    if module in ("builtins", "__main__") or type(module) is not str:
+        return name
+    return f"{module}.{name}"
+
+
+def _safely(make: Callable[[], Any], otherwise: Any) -> Any:
+    try:
+        return make()
+    except BaseException as exception:
+        # A hostile __str__ may raise anything at all, SystemExit and MemoryError included.
+        del exception
+        return otherwise
+
+
+def _cut(text: str, most: int) -> str:
+    text = str(text)
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]}\n… {len(text) - most} characters left out …\n{text[-half:]}"

@@ -1,0 +1,177 @@
+"""Mounts by descriptor: open a tree, set its attributes, put it into a new root.
+
+The descriptor interface (Linux 5.12) is used throughout, because attributes can be set
+recursively on a tree that nobody sees yet; the older one changes a bind mount only after
+it is visible, and only its top.  See mount_setattr(2), open_tree(2), fsopen(2),
+move_mount(2), pivot_root(2).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+from .libc import failure, libc, syscall
+
+AT_FDCWD = -100
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+OPEN_TREE_CLONE = 1
+OPEN_TREE_CLOEXEC = 0o2000000
+MOVE_MOUNT_F_EMPTY_PATH = 4
+MOVE_MOUNT_T_EMPTY_PATH = 0x40
+FSCONFIG_SET_FLAG = 0
+FSCONFIG_SET_STRING = 1
+FSCONFIG_CMD_CREATE = 6
+RDONLY, NOSUID, NODEV, NOEXEC, IDMAP = 1, 2, 4, 8, 0x100000
+_MS_PRIVATE_RECURSIVE = (1 << 18) | 16384
+_MNT_DETACH = 2
+_RESOLVE_NO_SYMLINKS = 4
+_RESOLVE_NO_MAGICLINKS = 2
+
+_mount = libc.mount
+_mount.argtypes = [
+    ctypes.c_char_p,
+    ctypes.c_char_p,
+    ctypes.c_char_p,
+    ctypes.c_ulong,
+    ctypes.c_void_p,
+]
+
+
+def make_private() -> None:
+    """Stop mount events from passing between this mount namespace and others."""
+    if _mount(None, b"/", None, _MS_PRIVATE_RECURSIVE, None) < 0:
+        raise failure("mount")
+
+
+def open_path(path: str) -> int:
+    """A descriptor for an absolute path of which no part is a symbolic link.
+
+    The plan holds resolved paths; a link that appears between planning and mounting is
+    somebody's race, and ``ELOOP`` ends it.
+    """
+    how = struct.pack(
+        "QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS
+    )
+    return syscall("openat2", AT_FDCWD, os.fsencode(path), how, len(how))
+
+
+def clone_tree(path: str, attributes: int, idmap: int | None = None) -> int:
+    """A detached copy of the tree at ``path``, with attributes set on every mount in it.
+
+    ``idmap`` is a descriptor of a user namespace that maps the owners of its files.
+    """
+    place = open_path(path)
+    try:
+        flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_EMPTY_PATH
+        tree = syscall("open_tree", place, b"", flags)
+    finally:
+        os.close(place)
+    try:
+        if idmap is None:
+            change_tree(tree, attributes)
+        else:
+            change_tree(tree, attributes | IDMAP, idmap)
+    except OSError:
+        os.close(tree)
+        raise
+    return tree
+
+
+def change_tree(tree: int, attributes: int, idmap: int = 0) -> None:
+    """Set mount attributes on a tree and on everything mounted in it."""
+    change = struct.pack("QQQQ", attributes, 0, 0, idmap)
+    syscall("mount_setattr", tree, b"", AT_EMPTY_PATH | AT_RECURSIVE, change, len(change))
+
+
+def change_mount(mount: int, attributes: int) -> None:
+    """Set mount attributes on one mount alone."""
+    change = struct.pack("QQQQ", attributes, 0, 0, 0)
+    syscall("mount_setattr", mount, b"", AT_EMPTY_PATH, change, len(change))
+
+
+def new_filesystem(kind: bytes, options: dict[bytes, bytes], attributes: int) -> int:
+    """A new, detached mount of a file system such as ``tmpfs`` or ``proc``."""
+    context = syscall("fsopen", kind, 1)
+    try:
+        for key, value in options.items():
+            syscall("fsconfig", context, FSCONFIG_SET_STRING, key, value, 0)
+        syscall("fsconfig", context, FSCONFIG_CMD_CREATE, None, None, 0)
+        return syscall("fsmount", context, 1, attributes)
+    finally:
+        os.close(context)
+
+
+def new_tmpfs(size_bytes: int, inodes: int, mode: int, attributes: int) -> int:
+    """A tmpfs of bounded size: bytes of contents and number of files."""
+    options = {
+        b"size": b"%d" % max(size_bytes, 4096),  # size=0 would mean no bound at all
+        b"nr_inodes": b"%d" % max(inodes, 2),
+        b"mode": b"%o" % mode,
+    }
+    return new_filesystem(b"tmpfs", options, attributes)
+
+
+def subtree(tree: int, path: bytes) -> int:
+    """A detached copy of one place inside a detached mount or a directory."""
+    return syscall("open_tree", tree, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
+
+
+def attach(tree: int, path: str, root: int = AT_FDCWD) -> None:
+    """Put a detached mount at a path, seen from ``root``, and let go of it."""
+    syscall("move_mount", tree, b"", root, os.fsencode(path), MOVE_MOUNT_F_EMPTY_PATH)
+    os.close(tree)
+
+
+def enter_root(root: int) -> None:
+    """Make an attached mount the root of everything; nothing of the old one remains.
+
+    The old root is stacked on the new one and then detached, which needs no directory
+    for it in the new tree.
+    """
+    os.fchdir(root)
+    syscall("pivot_root", b".", b".")
+    if libc.umount2(b".", _MNT_DETACH) < 0:
+        raise failure("umount2")
+    os.chdir("/")
+    ours, now = os.fstat(root), os.stat("/")
+    if (ours.st_dev, ours.st_ino) != (now.st_dev, now.st_ino):
+        raise OSError(0, "the new root did not take effect", "pivot_root")
+    os.close(root)
+
+
+def move_places(places: list[list[str | bool]]) -> None:
+    """Move staged trees to where the guest expects them, inside its own ``/work`` or ``/tmp``.
+
+    A place is ``[staged path, target, is a directory]``; afterwards the staged one is gone.
+    """
+    for staged, target, directory in places:
+        path = str(target)
+        os.makedirs(path if directory else os.path.dirname(path), 0o755, exist_ok=True)
+        if not directory:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+        flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
+        attach(syscall("open_tree", AT_FDCWD, os.fsencode(str(staged)), flags), path)
+        detach(str(staged))
+
+
+def show_self(parts: list[str]) -> None:
+    """Put the named files of a new ``/proc/self`` in their places.
+
+    Only single files are shown, because the directory also holds ``mountinfo``, which
+    names the host's paths.
+    """
+    attributes = RDONLY | NOSUID | NODEV | NOEXEC
+    proc = new_filesystem(b"proc", {b"subset": b"pid"}, attributes)
+    own = str(os.getpid())
+    for part in parts:
+        attach(subtree(proc, f"{own}/{part}".encode()), f"/proc/self/{part}")
+    os.close(proc)
+
+
+def detach(path: str) -> None:
+    """Unmount a tree from this mount namespace at once."""
+    if libc.umount2(os.fsencode(path), _MNT_DETACH) < 0:
+        raise failure("umount2")

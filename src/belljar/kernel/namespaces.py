@@ -1,0 +1,117 @@
+"""Namespaces: own views of users, mounts, processes, network, IPC and host name.
+
+See namespaces(7), user_namespaces(7), pid_namespaces(7).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from .libc import failure, libc
+from .process import SIGKILL
+
+FLAGS: dict[str, int] = {
+    "mount": 0x00020000,
+    "cgroup": 0x02000000,
+    "uts": 0x04000000,
+    "ipc": 0x08000000,
+    "user": 0x10000000,
+    "pid": 0x20000000,
+    "net": 0x40000000,
+}
+CLONE_PARENT = 0x00008000
+CLONE_VM = 0x00000100
+CLONE_FILES = 0x00000400
+SIGCHLD = 17
+
+_unshare = libc.unshare
+_unshare.argtypes = [ctypes.c_int]
+_setns = libc.setns
+_setns.argtypes = [ctypes.c_int, ctypes.c_int]
+
+
+def unshare(kinds: list[str]) -> None:
+    """Leave the named namespaces for new ones, all in one call."""
+    flags = 0
+    for kind in kinds:
+        flags |= FLAGS[kind]
+    if _unshare(flags) < 0:
+        raise failure("unshare " + "+".join(kinds))
+
+
+def map_identity(
+    inside_uid: int, inside_gid: int, outside_uid: int, outside_gid: int, proc_self: int
+) -> None:
+    """Give a new user namespace its one user and group, and no way to change groups.
+
+    ``proc_self`` is a descriptor of this process's directory in a proc file system.
+    """
+    _write(proc_self, "setgroups", b"deny")
+    _write(proc_self, "uid_map", b"%d %d 1" % (inside_uid, outside_uid))
+    _write(proc_self, "gid_map", b"%d %d 1" % (inside_gid, outside_gid))
+    if os.getuid() != inside_uid or os.getgid() != inside_gid:
+        raise OSError(0, "the identity map did not take effect", "uid_map")
+
+
+def set_host_name(name: bytes) -> None:
+    """Name the machine, in this UTS namespace only."""
+    if libc.sethostname(name, len(name)) < 0 or libc.setdomainname(b"(none)", 6) < 0:
+        raise failure("sethostname")
+
+
+class PidNamespaces:
+    """New PID namespaces for children, and the way back to one's own.
+
+    After ``enter_new`` the next child of this process is the first of a new namespace;
+    ``leave`` returns to the process's own, without which a second namespace could not
+    be made.
+    """
+
+    def __init__(self, proc: str) -> None:
+        self._own = os.open(f"{proc}/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+
+    def enter_new(self) -> None:
+        unshare(["pid"])
+
+    def leave(self) -> None:
+        if _setns(self._own, FLAGS["pid"]) < 0:
+            raise failure("setns pid")
+
+
+class ParkedInit:
+    """The first process of a PID namespace, as a task that only sleeps.
+
+    What: a clone that shares this process's memory and runs the C library's ``pause``.
+    Because: the kernel ignores fatal signals to the first process of a PID namespace, so
+    a guest in that place could not be ended by its own ``abort`` or ``kill``, and a crash
+    would be told with the wrong signal.  Then: the guest comes second and dies as a
+    process should, for 40 microseconds instead of a whole fork.
+    It is reachable only by number from inside, and immune there: signals from inside are
+    ignored, and tracing needs a capability that no guest has, besides the filter.
+    """
+
+    _STACK_BYTES = 64 * 1024  # pause needs a few hundred bytes; one page is too close
+
+    def __init__(self) -> None:
+        self._stack = ctypes.create_string_buffer(self._STACK_BYTES)
+        top = (ctypes.addressof(self._stack) + self._STACK_BYTES - 256) & ~15
+        pause = ctypes.cast(libc.pause, ctypes.c_void_p)
+        # Descriptors are shared too, because a copy would keep pipes open that the zygote closed.
+        flags = CLONE_VM | CLONE_FILES | SIGCHLD
+        self.pid = int(libc.clone(pause, ctypes.c_void_p(top), flags, None))
+        if self.pid < 0:
+            raise failure("clone")
+
+    def end(self) -> None:
+        """Kill it, and with it everything in its namespace."""
+        os.kill(self.pid, SIGKILL)
+        os.waitpid(self.pid, 0)
+
+
+def _write(directory: int, name: str, data: bytes) -> None:
+    fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)

@@ -1,0 +1,187 @@
+"""Asking this machine what it can enforce.  Changes nothing, leaves nothing behind.
+
+``probe_quick`` asks only what costs microseconds; ``probe_support`` also tries, in a child
+that exits at once, to make each kind of namespace and to mount a proc file system.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ..plan.support import MINIMUM_MOUNT_KERNEL, NAMESPACE_KINDS, Support
+from . import landlock, mounts, namespaces, process, seccomp
+from .libc import MACHINE, check_machine
+
+_ANSWER_BYTES = 4096
+
+
+def probe_quick() -> Support:
+    """Everything but the namespaces, which are left empty."""
+    check_machine()
+    major, minor = (int("".join(filter(str.isdigit, part)) or 0) for part in _release()[:2])
+    return Support(
+        machine=MACHINE,
+        kernel=(major, minor),
+        uid=os.geteuid(),
+        gid=os.getegid(),
+        landlock_abi=landlock.probe_abi(),
+        seccomp=seccomp.action_available(seccomp.RET_KILL_PROCESS),
+        namespaces=frozenset(),
+        mounts=False,
+        proc=False,
+    )
+
+
+def probe_support() -> Support:
+    """The whole of it, with a reason for each kind of namespace that is missing.
+
+    Forks once for all and once for each missing kind; some milliseconds.
+    """
+    support = probe_quick()
+    kinds = list(NAMESPACE_KINDS)
+    why: list[tuple[str, str]] = []
+    if _try_namespaces(kinds) == "":
+        possible = frozenset(kinds)
+    else:
+        found: set[str] = set()
+        for kind in kinds:
+            trouble = _try_namespaces(["user"] if kind == "user" else ["user", kind])
+            if trouble:
+                why.append((kind, trouble + _restriction(kind)))
+            else:
+                found.add(kind)
+        possible = frozenset(found)
+    has_mounts = proc = False
+    if {"user", "mount", "pid"} <= possible:
+        answer = _in_namespaces(["user", "mount", "pid"], _try_mounts)
+        has_mounts = answer in ("", "proc")
+        proc = answer == ""
+        if not has_mounts:
+            why.append(("mounts", answer))
+        elif not proc:
+            why.append(("proc", "the kernel lends no new proc where parts of /proc are masked"))
+    return support.replace(
+        namespaces=possible,
+        mounts=has_mounts and support.kernel >= MINIMUM_MOUNT_KERNEL,
+        proc=proc,
+        cgroup=_delegated_cgroup(),
+        container=_container(),
+        why=tuple(why),
+    )
+
+
+def _release() -> list[str]:
+    return os.uname().release.split(".")
+
+
+def _try_namespaces(kinds: list[str]) -> str:
+    """Nothing if a new user namespace can have these, else the kernel's answer."""
+    return _in_namespaces(kinds, lambda: "")
+
+
+def _in_namespaces(kinds: list[str], act) -> str:  # type: ignore[no-untyped-def]
+    """What ``act`` says in a child that is in new namespaces, or why it could not get there."""
+    reader, writer = os.pipe()
+    uid, gid = os.geteuid(), os.getegid()
+    pid = process.raw_clone(namespaces.SIGCHLD)
+    if pid == 0:
+        answer = "the probe failed"
+        try:
+            namespaces.unshare(kinds)
+            own = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY)
+            namespaces.map_identity(0, 0, uid, gid, own)
+            # A PID namespace holds its first process only after a fork.
+            child = process.raw_clone(namespaces.SIGCHLD)
+            if child:
+                os.waitpid(child, 0)
+                os._exit(0)
+            answer = act()
+        except OSError as error:
+            name = errno.errorcode.get(error.errno or 0, "error")
+            answer = f"{error.filename}: {name}, {error.strerror}"
+        finally:
+            os.write(writer, b"=" + answer.encode())
+            os._exit(0)
+    os.close(writer)
+    data = b""
+    while piece := os.read(reader, _ANSWER_BYTES):
+        data += piece
+    os.close(reader)
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass  # the application reaps for itself
+    return data[1:].decode() if data else "the probe ended without an answer"
+
+
+def _try_mounts() -> str:
+    """Make what a canonical root is made of; ``"proc"`` if only that is missing."""
+    mounts.make_private()
+    tree = mounts.clone_tree("/usr", mounts.RDONLY | mounts.NOSUID | mounts.NODEV)
+    os.close(tree)
+    root = mounts.new_tmpfs(1 << 16, 16, 0o755, mounts.NOSUID)
+    os.close(root)
+    try:
+        os.close(mounts.new_filesystem(b"proc", {}, mounts.NOSUID))
+    except OSError:
+        return "proc"
+    return ""
+
+
+def _restriction(kind: str) -> str:
+    """The setting that is known to forbid a namespace, as a remedy."""
+    for path, bad, remedy in (
+        (
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            "AppArmor restricts user namespaces: install a profile for this Python with "
+            "'userns,' or set kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+        (
+            "/proc/sys/kernel/unprivileged_userns_clone",
+            "0",
+            "set kernel.unprivileged_userns_clone=1",
+        ),
+        ("/proc/sys/user/max_user_namespaces", "0", "raise user.max_user_namespaces"),
+    ):
+        if _read(path).strip() == bad:
+            return f"; {remedy}"
+    if kind == "user" and _container():
+        return (
+            f"; this is a {_container()} container: its seccomp profile must allow unshare, clone "
+            "with namespaces, mount and pivot_root"
+        )
+    return ""
+
+
+def _container() -> str:
+    """What kind of container this seems to be, or nothing."""
+    if os.environ.get("KUBERNETES_SERVICE_HOST"):
+        return "Kubernetes"
+    if os.path.exists("/.dockerenv"):
+        return "Docker"
+    if os.path.exists("/run/.containerenv"):
+        return "Podman"
+    return _read("/run/systemd/container").strip()
+
+
+def _delegated_cgroup() -> str:
+    """The cgroup v2 directory in which this user may make groups with a memory limit."""
+    for line in _read("/proc/self/cgroup").splitlines():
+        if line.startswith("0::/"):
+            for mount in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
+                path = mount + line[3:].rstrip("/")
+                controllers = _read(f"{path}/cgroup.controllers").split()
+                writable = os.access(f"{path}/cgroup.procs", os.W_OK)
+                if "memory" in controllers and writable and os.access(path, os.W_OK):
+                    return path
+    return ""
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(_ANSWER_BYTES)
+    except OSError:
+        return ""

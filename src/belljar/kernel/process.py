@@ -1,0 +1,107 @@
+"""What a process says about itself to the kernel: prctl, pidfd, descriptors, sessions.
+
+See prctl(2), pidfd_open(2), close_range(2).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from .libc import failure, libc, syscall
+
+PR_SET_PDEATHSIG = 1
+PR_GET_DUMPABLE = 3
+PR_SET_DUMPABLE = 4
+PR_SET_NAME = 15
+PR_CAPBSET_READ = 23
+PR_CAPBSET_DROP = 24
+PR_SET_NO_NEW_PRIVS = 38
+PR_GET_NO_NEW_PRIVS = 39
+SIGKILL = 9
+
+_prctl = libc.prctl
+_prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+
+
+def prctl(option: int, a: int = 0, b: int = 0) -> int:
+    """prctl(2) with unused arguments zero, as the newer options demand."""
+    result = int(_prctl(option, a, b, 0, 0))
+    if result < 0:
+        raise failure("prctl")
+    return result
+
+
+def set_no_new_privs() -> None:
+    """No exec can ever raise privileges again; needed by seccomp and Landlock."""
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    if prctl(PR_GET_NO_NEW_PRIVS) != 1:
+        raise OSError(0, "no_new_privs did not take effect", "prctl")
+
+
+def set_dumpable(dumpable: bool) -> None:
+    """Whether others of the same user may trace this process and read its memory."""
+    prctl(PR_SET_DUMPABLE, 1 if dumpable else 0)
+    if prctl(PR_GET_DUMPABLE) != (1 if dumpable else 0):
+        raise OSError(0, "dumpable did not take effect", "prctl")
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """SIGKILL this process when the thread that made it ends.
+
+    ``parent_pid`` is what ``getppid`` must still say afterwards (0 when the parent is in
+    an outer PID namespace): a parent that died before the call would never be noticed.
+    """
+    prctl(PR_SET_PDEATHSIG, SIGKILL)
+    if os.getppid() != parent_pid:
+        os._exit(1)
+
+
+def set_name(name: bytes) -> None:
+    """The name that ``ps`` shows, 15 bytes at most."""
+    buffer = ctypes.create_string_buffer(name[:15])
+    prctl(PR_SET_NAME, ctypes.addressof(buffer))
+
+
+def open_pidfd(pid: int) -> int:
+    """A descriptor for a process: it never names another one, whatever pids are reused."""
+    return syscall("pidfd_open", pid, 0)
+
+
+def signal_pidfd(pidfd: int, number: int) -> bool:
+    """Send a signal.  False if the process has ended already."""
+    try:
+        syscall("pidfd_send_signal", pidfd, number, None, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def close_from(first: int) -> None:
+    """Close every descriptor from ``first`` on, without walking ``/proc``."""
+    try:
+        syscall("close_range", first, 0xFFFFFFFF, 0)
+    except OSError:
+        os.closerange(first, 1 << 16)
+
+
+def keep_only(descriptors: list[int]) -> None:
+    """Move these descriptors to 0, 1, 2, … in order and close all others.
+
+    Each comes out inheritable; a listed descriptor may stand anywhere before.
+    """
+    import fcntl
+
+    # Copies above every target first, because a target may be a source still needed.
+    lifted = [fcntl.fcntl(fd, fcntl.F_DUPFD, 64) for fd in descriptors]
+    for target, fd in enumerate(lifted):
+        os.dup2(fd, target, inheritable=True)
+    close_from(len(descriptors))
+
+
+def raw_clone(flags: int) -> int:
+    """fork with clone(2) flags: 0 in the child, its pid in the parent.
+
+    Python's own fork hooks do not run, so the child may only go on to exec.
+    """
+    return syscall("clone", flags, 0, 0, 0, 0)

@@ -1,0 +1,235 @@
+"""Every guarantee, the mechanisms that can hold it, and what to do where none can.
+
+The table is the support matrix as data; ``judge`` reads it for one policy and machine.
+"""
+
+from __future__ import annotations
+
+from .._record import Record
+from .steps import Held
+from .support import MINIMUM_COUNT_KERNEL, MINIMUM_MOUNT_KERNEL, NAMESPACE_KINDS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..policy import Policy
+    from .support import Support
+
+SYSTEM_INFO_NEEDED = (
+    "grant system_info: without namespaces Landlock, seccomp and rlimits hold every guarantee "
+    "except the hiding of names and metadata"
+)
+
+
+class Mechanism(Record):
+    """One way to hold a guarantee: its name, and the support it needs."""
+
+    name: str
+    present: Callable[[Support], bool]
+    remedy: str = ""
+
+
+class Guarantee(Record):
+    """A promise, the feature ids it stands for, its mechanisms, and how to live without it.
+
+    One mechanism that is present holds the promise; all of them are applied.
+    """
+
+    name: str
+    promise: str
+    rows: tuple[str, ...]
+    mechanisms: tuple[Mechanism, ...]
+    given_up_by: Callable[[Policy], bool] = lambda policy: False
+    give_up_remedy: str = ""
+
+
+def _isolated(support: Support) -> bool:
+    return support.isolated
+
+
+def _seccomp(support: Support) -> bool:
+    return support.seccomp
+
+
+def _always(support: Support) -> bool:
+    return True
+
+
+NAMESPACES_REMEDY = "allow user namespaces for this user (see the how-to on restricted machines)"
+LANDLOCK_REMEDY = (
+    "boot a kernel with Landlock: 5.13 or newer (6.2 where there are no namespaces), "
+    "with landlock in its lsm= list"
+)
+SECCOMP_REMEDY = "use a kernel with CONFIG_SECCOMP_FILTER"
+
+SECCOMP = "seccomp filter"
+ROOT = Mechanism("canonical root in a mount namespace", _isolated, NAMESPACES_REMEDY)
+# Alone it must also refuse truncation, which it learnt with ABI 3.
+LANDLOCK = Mechanism(
+    "Landlock ruleset", lambda s: s.landlock_abi >= (1 if s.isolated else 3), LANDLOCK_REMEDY
+)
+FILTER = Mechanism(SECCOMP, _seccomp, SECCOMP_REMEDY)
+HOST_CLOCK = Mechanism("host's clock and pidfd kill", _always)
+
+GUARANTEES: tuple[Guarantee, ...] = (
+    Guarantee(
+        "filter",
+        "only listed system calls reach the kernel",
+        ("K1", "C9"),
+        (FILTER,),
+    ),
+    Guarantee(
+        "files",
+        "no file outside the grants is read, written, made or listed",
+        ("R3", "R4", "R5"),
+        (ROOT, LANDLOCK),
+    ),
+    Guarantee(
+        "names",
+        "no path, host name, user, address or process of the host is in sight",
+        ("R8", "R9"),
+        (Mechanism("user, mount, pid, net, ipc and uts namespaces", _isolated, NAMESPACES_REMEDY),),
+        lambda policy: policy.system_info,
+        SYSTEM_INFO_NEEDED,
+    ),
+    Guarantee(
+        "network",
+        "no network, no socket but a pair of its own",
+        ("R10", "R11"),
+        (
+            FILTER,
+            Mechanism("empty network namespace", _isolated, NAMESPACES_REMEDY),
+            Mechanism("Landlock network rules", lambda s: s.landlock_abi >= 4, LANDLOCK_REMEDY),
+        ),
+    ),
+    Guarantee(
+        "processes",
+        "no process is made, no program executed",
+        ("R2", "C9"),
+        (FILTER, Mechanism("RLIMIT_NPROC", lambda s: s.counts_threads, NAMESPACES_REMEDY)),
+    ),
+    Guarantee(
+        "native code",
+        "no executable memory is made from data",
+        ("C9",),
+        (FILTER, Mechanism("noexec mounts", _isolated, NAMESPACES_REMEDY)),
+    ),
+    Guarantee(
+        "others",
+        "no other process is seen, signalled, traced or reached by IPC",
+        ("K9", "R6"),
+        (
+            FILTER,
+            Mechanism("pid and ipc namespaces", _isolated, NAMESPACES_REMEDY),
+            Mechanism("Landlock scopes", lambda s: s.landlock_abi >= 6, LANDLOCK_REMEDY),
+        ),
+    ),
+    Guarantee(
+        "privileges",
+        "no privilege is held or can be gained",
+        ("M10", "M12"),
+        (
+            Mechanism("no_new_privs", _always),
+            Mechanism("empty capability sets", _always),
+            Mechanism("user namespace of its own", _isolated, NAMESPACES_REMEDY),
+        ),
+    ),
+    Guarantee(
+        "memory",
+        "heap, maps, stacks and files in memory stay within memory_bytes and work_bytes",
+        ("R1",),
+        (
+            Mechanism("RLIMIT_AS", _always),
+            Mechanism("sized tmpfs", _isolated, NAMESPACES_REMEDY),
+        ),
+    ),
+    Guarantee(
+        "threads",
+        "no more threads than granted",
+        ("R2",),
+        (
+            Mechanism(
+                "RLIMIT_NPROC in a user namespace of its own",
+                lambda s: s.counts_threads,
+                NAMESPACES_REMEDY,
+            ),
+            FILTER,
+        ),
+    ),
+    Guarantee(
+        "cpu", "CPU time ends at cpu_s", ("R2",), (HOST_CLOCK, Mechanism("RLIMIT_CPU", _always))
+    ),
+    Guarantee("wall", "wall time ends at wall_s", ("R2", "K1"), (HOST_CLOCK,)),
+    Guarantee(
+        "output",
+        "no more output than output_bytes is kept, and the guest is ended",
+        ("R2", "R13"),
+        (Mechanism("pipes read and counted by the host", _always),),
+    ),
+    Guarantee(
+        "descriptors",
+        "no descriptor of the host's is inside; open_files and file_bytes hold",
+        ("R2", "R6", "K3"),
+        (
+            Mechanism("executed afresh, all descriptors closed", _always),
+            Mechanism("RLIMIT_NOFILE and RLIMIT_FSIZE", _always),
+        ),
+    ),
+    Guarantee(
+        "end",
+        "nothing outlives the host or the zygote",
+        ("K10", "M2"),
+        (
+            Mechanism("parent-death signals and closed sockets", _always),
+            Mechanism("end of the PID namespace", _isolated, NAMESPACES_REMEDY),
+        ),
+    ),
+)
+
+
+def judge(
+    policy: Policy, support: Support
+) -> tuple[tuple[Held, ...], tuple[str, ...], tuple[str, ...]]:
+    """Which guarantees hold here and by what, what nothing holds, and the remedies."""
+    held: list[Held] = []
+    missing: list[str] = []
+    remedy: list[str] = []
+    for guarantee in GUARANTEES:
+        present = tuple(m.name for m in guarantee.mechanisms if m.present(support))
+        lacking = [m for m in guarantee.mechanisms if not m.present(support)]
+        lost = not present
+        if lost and not guarantee.given_up_by(policy):
+            names = " or ".join(m.name for m in lacking)
+            missing.append(f"{guarantee.name}: {guarantee.promise} (needs {names})")
+            wanted = [m.remedy for m in lacking] + [guarantee.give_up_remedy]
+            remedy.extend(line for line in wanted if line and line not in remedy)
+        held.append(
+            Held(
+                name=guarantee.name,
+                promise=guarantee.promise,
+                rows=guarantee.rows,
+                mechanisms=present,
+                lacking=tuple(m.name for m in lacking),
+                lost=lost,
+            )
+        )
+    if not support.isolated and missing:
+        remedy.extend(explain_namespaces(support))
+    return tuple(held), tuple(missing), tuple(remedy)
+
+
+def explain_namespaces(support: Support) -> list[str]:
+    """Why namespaces are not to be had here, a line for each cause found."""
+    lines: list[str] = []
+    if not support.mounts:
+        version = ".".join(map(str, MINIMUM_MOUNT_KERNEL))
+        lines.append(f"use Linux {version} or newer (mount_setattr), or lift what blocks it")
+    if not support.kernel >= MINIMUM_COUNT_KERNEL:
+        version = ".".join(map(str, MINIMUM_COUNT_KERNEL))
+        lines.append(f"use Linux {version} or newer to count threads per guest")
+    for kind in NAMESPACE_KINDS:
+        reason = support.reason(kind)
+        if kind not in support.namespaces and reason:
+            lines.append(f"{kind} namespace: {reason}")
+    return lines

@@ -1,0 +1,248 @@
+"""The one decision: policy x support -> plan, or ``UnsupportedError``.
+
+Pure.  Where namespaces can be had, guests live in a canonical root and Landlock is the
+second wall; where they cannot, Landlock is the only wall around files, and what it cannot
+do (hide names and metadata, bound a place to write in) must be granted or is not there.
+"""
+
+from __future__ import annotations
+
+from ..bpf import FilterFeatures
+from ..errors import UnsupportedError
+from . import landlock as ll
+from .guarantees import judge
+from .root import (
+    LIBRARIES,
+    PACKAGE,
+    PROC_SELF,
+    Place,
+    dynload_inside,
+    make_entries,
+    python_name,
+    site_inside,
+    staged,
+    stdlib_inside,
+)
+from .steps import Plan, Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..policy import Limits, Policy
+    from ..python.distributions import PackageSet
+    from ..python.interpreter import Interpreter
+    from .steps import Argument
+    from .support import Support
+
+HOST_NAME = b"belljar"
+GUEST_ID = 1000  # what the guest sees as its user and group
+UNPRIVILEGED_ID = 65534  # whom a host that is root lends to its guests: the overflow user
+ZYGOTE_FILES = 4096  # descriptors of the zygote: three for each guest, and some
+PID_MARK = 0x7FE1_AB1E  # stands in a filter for the guest's own pid, known only after the fork
+CPU_SLACK_S = 1  # RLIMIT_CPU counts whole seconds; the host's clock is the finer wall
+
+
+def make_plan(
+    policy: Policy,
+    support: Support,
+    interpreter: Interpreter,
+    packages: PackageSet,
+    places: tuple[Place, ...],
+    belljar: str,
+    stdlib_names: tuple[str, ...],
+) -> Plan:
+    """Decide how this machine runs guests under this policy.
+
+    ``places`` are the policy's path grants resolved on this host, ``belljar`` the
+    directory of this package, ``stdlib_names`` the names in the interpreter's standard
+    library.  Raises ``UnsupportedError`` naming each guarantee that nothing here holds.
+    """
+    guarantees, missing, remedy = judge(policy, support)
+    if missing:
+        raise UnsupportedError(missing, remedy)
+    limits, notes = _limits_in_force(policy.limits, support)
+    features = FilterFeatures(
+        arch=support.machine,
+        processes=False,
+        threads=limits.threads > 0,
+        own_root=support.isolated,
+        own_pid=None if support.isolated else PID_MARK,
+        sandboxed_signals=support.isolated,
+        system_info=policy.system_info,
+    )
+    if support.isolated:
+        launch = _launch_isolated(
+            policy,
+            support,
+            make_entries(policy, interpreter, packages, places, belljar, stdlib_names),
+        )
+        launch += (_execute_inside(interpreter),)
+        search = (stdlib_inside(interpreter), *dynload_inside(interpreter))
+        site = (site_inside(interpreter),) if packages.entries else ()
+        work = "/work"
+    else:
+        launch = (Step("new_session"), _execute_in_place(interpreter, belljar))
+        search = (interpreter.stdlib, *interpreter.dynload)
+        site = interpreter.site_dirs if packages.entries else ()
+        work = "/"
+    return Plan(
+        policy=policy,
+        limits=limits,
+        isolated=support.isolated,
+        launch=launch,
+        guest=_confine(limits, support, interpreter, packages, places, belljar),
+        filter=features,
+        work=work,
+        search_path=(*search, *site),
+        guarantees=guarantees,
+        notes=notes,
+    )
+
+
+def _limits_in_force(limits: Limits, support: Support) -> tuple[Limits, tuple[str, ...]]:
+    """The policy's limits, tightened to nothing where this machine cannot count."""
+    notes: list[str] = []
+    changes: dict[str, int] = {}
+    if not support.counts_threads and limits.threads:
+        changes["threads"] = 0
+        notes.append("threads: none here; without user namespaces nothing counts them per guest")
+    if not support.isolated:
+        notes.append("/work and /tmp: not here; without mount namespaces nothing bounds them")
+    return limits.replace(**changes), tuple(notes)
+
+
+def _launch_isolated(
+    policy: Policy, support: Support, entries: list[list[Argument]]
+) -> tuple[Step, ...]:
+    """From a fresh process of the host's to the first process of the new namespaces."""
+    kinds = ["user", "mount", "pid", "net", "ipc"]
+    if not policy.system_info:
+        kinds.append("uts")
+    if "cgroup" in support.namespaces:
+        kinds.append("cgroup")
+    sources = Step("open_sources", (entries,))
+    first: tuple[Step, ...]
+    if support.uid == 0:
+        # Root opens what only root may open, then becomes a user like any other, because a
+        # guest must not be the kernel's user 0: limits do not bind it and it owns the host.
+        owner = UNPRIVILEGED_ID
+        first = (
+            Step("unshare", (["mount"],)),
+            Step("make_private"),
+            sources,
+            Step("become", (owner, owner)),
+            Step("unshare", (kinds,)),
+            Step("map_identity", (0, 0, owner, owner)),
+        )
+    else:
+        first = (
+            Step("unshare", (kinds,)),
+            Step("map_identity", (0, 0, support.uid, support.gid)),
+            Step("make_private"),
+            sources,
+        )
+    return (
+        Step("new_session"),
+        *first,
+        Step("first_process"),
+        *(() if policy.system_info else (Step("set_host_name", (HOST_NAME,)),)),
+        Step("build_root", (entries, support.proc)),
+        Step("enter_root"),
+    )
+
+
+def _execute_inside(interpreter: Interpreter) -> Step:
+    path = f"/usr/bin/{python_name(interpreter)}"
+    return Step("execute", (path, PACKAGE, ZYGOTE_FILES, {"LD_LIBRARY_PATH": LIBRARIES}))
+
+
+def _execute_in_place(interpreter: Interpreter, belljar: str) -> Step:
+    parent = belljar.rpartition("/")[0]
+    return Step("execute", (interpreter.executable, parent, ZYGOTE_FILES, {}))
+
+
+def _confine(
+    limits: Limits,
+    support: Support,
+    interpreter: Interpreter,
+    packages: PackageSet,
+    places: tuple[Place, ...],
+    belljar: str,
+) -> tuple[Step, ...]:
+    """What each guest does to itself, in order; nothing can be taken back."""
+    steps = [Step("die_with_zygote")]
+    if support.isolated:
+        nested = [
+            [staged(number), place.inside, place.directory]
+            for number, place in enumerate(places)
+            if place.nested
+        ]
+        parts = list(PROC_SELF) if support.proc else []
+        steps.append(Step("mount_own", (limits.work_bytes, limits.work_files, parts, nested)))
+        steps.append(Step("own_user_namespace", (GUEST_ID, GUEST_ID)))
+    steps.append(Step("limit_address_space", (limits.memory_bytes,)))
+    steps.extend(
+        Step("limit", (name, value))
+        for name, value in (
+            ("core", 0),  # a core file would be the guest's memory on the host's disk
+            ("cpu", int(limits.cpu_s) + CPU_SLACK_S),
+            ("fsize", limits.file_bytes),
+            ("memlock", 0),  # locked pages are memory that no pressure takes back
+            ("msgqueue", 0),  # kernel memory that no other limit counts
+            ("nice", 0),
+            ("nofile", limits.open_files),
+            ("rtprio", 0),
+            ("sigpending", 64),  # queued signals are kernel memory; a timer or two need some
+        )
+    )
+    if support.counts_threads:
+        steps.append(Step("limit", ("nproc", limits.threads + 1 + limits.processes)))
+    steps.append(Step("drop_capabilities"))
+    steps.append(Step("no_new_privs"))
+    if support.landlock_abi:
+        rules = (
+            _rules_inside(places)
+            if support.isolated
+            else _rules_in_place(interpreter, packages, places, belljar)
+        )
+        abi = support.landlock_abi
+        steps.append(
+            Step("landlock", (abi, ll.handled_fs(abi), ll.handled_net(abi), ll.scoped(abi), rules))
+        )
+    steps.append(Step("seccomp"))
+    return tuple(steps)
+
+
+def _rules_inside(places: tuple[Place, ...]) -> list[Argument]:
+    rules: list[Argument] = [
+        ["/usr", ll.READ],
+        ["/etc", ll.READ],
+        ["/proc", ll.READ],
+        ["/dev", ll.READ],
+        *(["/dev/" + name, ll.READ_FILE | ll.WRITE_FILE] for name in ("null", "zero", "full")),
+        ["/work", ll.WRITE],
+        ["/tmp", ll.WRITE],
+    ]
+    rules.extend([place.inside, ll.WRITE if place.writable else ll.READ] for place in places)
+    return rules
+
+
+def _rules_in_place(
+    interpreter: Interpreter,
+    packages: PackageSet,
+    places: tuple[Place, ...],
+    belljar: str,
+) -> list[Argument]:
+    """The host's own tree, of which only named parts can be read."""
+    trees = [interpreter.stdlib, *interpreter.dynload, belljar]
+    rules: list[Argument] = [[tree, ll.READ] for tree in trees]
+    libraries = {source for _, source in (*interpreter.libraries, *packages.libraries)}
+    rules.extend([source, ll.READ_FILE] for source in sorted(libraries))
+    # Files and directories alike; allow_beneath leaves out what does not apply to a file.
+    rules.extend([source, ll.READ] for _, source in packages.entries)
+    rules.append(["/etc/ld.so.cache", ll.READ_FILE])
+    for name in ("null", "zero", "full"):
+        rules.append([f"/dev/{name}", ll.READ_FILE | ll.WRITE_FILE])
+    for name in ("random", "urandom"):
+        rules.append([f"/dev/{name}", ll.READ_FILE])
+    rules.extend([place.host, ll.WRITE if place.writable else ll.READ] for place in places)
+    return rules

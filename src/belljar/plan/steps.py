@@ -1,0 +1,60 @@
+"""The plan as a value: steps to carry out and guarantees that they hold."""
+
+from __future__ import annotations
+
+from .._record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..bpf import FilterFeatures
+    from ..policy import Limits, Policy
+
+    Argument = None | bool | int | str | bytes | list["Argument"] | tuple["Argument", ...]
+
+
+class Step(Record):
+    """One irreversible act: a verb that ``launcher`` or ``confine`` knows, and arguments."""
+
+    verb: str
+    args: tuple[Argument, ...] = ()
+
+    def as_list(self) -> list[Argument]:
+        """The step as plain data, for the control channel."""
+        return [self.verb, *self.args]
+
+
+class Held(Record):
+    """A guarantee and the mechanisms that hold it on this machine.
+
+    ``rows`` are feature ids; ``lacking`` are mechanisms that would add a wall and are
+    missing here; ``lost`` is true where nothing holds the guarantee and the policy grants
+    what it would have protected.
+    """
+
+    name: str
+    promise: str
+    rows: tuple[str, ...]
+    mechanisms: tuple[str, ...]
+    lacking: tuple[str, ...] = ()
+    lost: bool = False
+
+
+class Plan(Record):
+    """Everything that is done to run one guest under a policy on a machine.
+
+    ``limits`` are those in force: the policy's, or tighter where this machine cannot
+    count (``notes`` says so).  ``launch`` turns a fresh process into the zygote, ``guest``
+    confines a fork of it; ``filter`` is the seccomp filter of the guest, not yet compiled.
+    ``work`` is the guest's working directory.
+    """
+
+    policy: Policy
+    limits: Limits
+    isolated: bool
+    launch: tuple[Step, ...]
+    guest: tuple[Step, ...]
+    filter: FilterFeatures
+    work: str
+    search_path: tuple[str, ...]
+    guarantees: tuple[Held, ...]
+    notes: tuple[str, ...] = ()

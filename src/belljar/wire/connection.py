@@ -1,0 +1,218 @@
+"""One end of the wire: bytes in, events out; commands in, bytes out.
+
+What: frames, values, events and states put together, without any I/O.  Because: the other end
+is written by an attacker, and code that only computes can be fuzzed.  Then: any bytes at all
+give events or one ``RemoteError``; never another exception, never a hang, never more memory
+than the budget (``limits`` has the factor).  After an error the connection is dead and stays
+dead, and events that arrived in the same piece as a breach are not given out: a peer that
+breaks the protocol is not believed.
+"""
+
+from __future__ import annotations
+
+from .decoder import decode
+from .encoder import encode
+from .errors import LocalError, RemoteError
+from .events import KINDS
+from .frames import FrameDecoder, encode_frame
+from .limits import DENIALS_PER_RUN, MESSAGE, Budget
+from .schema import Mismatch, check_field, flat
+from .states import START, TRANSITIONS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .decoder import UntrustedBytes
+    from .events import Event, Kind, Role
+    from .states import State
+
+__all__ = ["Connection"]
+
+_EVENT_DEPTH = 4  # fields, a list among them, its records, their lists
+_TEXT_ROOM = 32 * 2**20  # every text of a Finished or Denied at its cap and of the widest kind
+_NODE_ROOM = 128 * 2**10  # 350 nodes at their dearest, beyond the bytes that they hold
+
+_BY_NUMBER = {kind.number: kind for kind in KINDS}
+_BY_RECORD = {kind.record: kind for kind in KINDS}
+
+
+class Connection:
+    """The protocol as seen by one role, ``host`` or ``guest``.
+
+    ``budget`` bounds a frame and, where a frame carries user data itself (``Run``), what is
+    in it.  The value in a ``Finished`` stays encoded: its reader chooses its budget.
+    """
+
+    __slots__ = (
+        "_breach",
+        "_budgets",
+        "_denials",
+        "_frames",
+        "_role",
+        "_run_id",
+        "_state",
+    )
+
+    def __init__(self, role: Role, budget: Budget = MESSAGE) -> None:
+        if role not in ("host", "guest"):
+            raise ValueError(f"a role is 'host' or 'guest', not {role!r}")
+        self._role: Role = role
+        self._budgets = _MESSAGE_BUDGETS if budget is MESSAGE else _budgets(budget)
+        self._state: State = START
+        self._breach: str | None = None
+        self._run_id = 0  # of the run at hand, or the last one
+        self._denials = 0  # in the run at hand
+        self._frames = self._new_frames()
+
+    def _new_frames(self) -> FrameDecoder:
+        return FrameDecoder(
+            {
+                kind.number: self._budgets[kind.number].frame_bytes
+                for kind in KINDS
+                if kind.sender != self._role
+            }
+        )
+
+    @property
+    def role(self) -> Role:
+        """Which end this is."""
+        return self._role
+
+    @property
+    def state(self) -> State:
+        """Where the conversation stands; ``states`` has the table."""
+        return self._state
+
+    def send(self, command: Event) -> bytes:
+        """The bytes that say so to the peer.
+
+        Raises ``LocalError`` when this role may not send it now, or when a field is not what
+        the schema says; ``NotConvertible`` for an input that cannot cross.  After either the
+        state is as before, and nothing must be written.
+        """
+        kind = _BY_RECORD.get(type(command))
+        if kind is None or kind.sender != self._role:
+            raise LocalError(f"a {self._role} does not send {type(command).__name__}")
+        name = type(command).__name__
+        then = TRANSITIONS[self._state].get(name)
+        if then is None:
+            raise LocalError(f"{name} cannot be sent in state {self._state}")
+        fields = [flat(getattr(command, field.name)) for field in kind.fields]
+        try:
+            event = _event(kind, fields)
+            self._match(name, event)
+        except Mismatch as mismatch:
+            raise LocalError(f"{name}: {mismatch}") from None
+        budget = self._budgets[kind.number]
+        frame = encode_frame(kind.number, encode(fields, budget), budget.frame_bytes)
+        self._state = then
+        self._note(name, event)
+        return frame
+
+    def receive_data(self, data: UntrustedBytes | memoryview) -> list[Event]:
+        """The events that these bytes complete, in order.
+
+        Raises ``RemoteError`` when they break the protocol, and again at every later call.
+        """
+        if self._breach is not None:
+            raise RemoteError(self._breach)
+        events: list[Event] = []
+        try:
+            for number, payload in self._frames.feed(data):
+                events.append(self._receive(_BY_NUMBER[number], payload))
+        except RemoteError as error:
+            self._fail(str(error))
+            raise
+        return events
+
+    def receive_eof(self) -> None:
+        """The peer will send no more.
+
+        Raises ``RemoteError`` when that is in the middle of a frame.  A guest may go at any
+        time: whether it was killed, and by what, is for the kernel to say.
+        """
+        if self._breach is not None:
+            raise RemoteError(self._breach)
+        if self._frames.mid_frame:
+            self._fail("the stream ends in the middle of a frame")
+            raise RemoteError("the stream ends in the middle of a frame")
+        self._state = "CLOSED"
+
+    def _fail(self, breach: str) -> None:
+        self._breach = breach
+        self._state = "ERROR"
+        self._frames = self._new_frames()  # lets go of what was held
+
+    def _receive(self, kind: Kind, payload: bytes) -> Event:
+        name = kind.record.__name__
+        then = TRANSITIONS[self._state].get(name)
+        if then is None:
+            raise RemoteError(f"{name} came in state {self._state}")
+        fields = decode(payload, self._budgets[kind.number])
+        if type(fields) is not list:
+            raise RemoteError(f"{name} is not a list of fields")
+        try:
+            event = _event(kind, fields)
+            self._match(name, event)
+        except Mismatch as mismatch:
+            raise RemoteError(f"{name}: {mismatch}") from None
+        self._state = then
+        self._note(name, event)
+        return event
+
+    def _match(self, name: str, event: Any) -> None:
+        """Hold an event against the run that it speaks of.  Raises ``Mismatch``."""
+        if name == "Run":
+            if event.run_id <= self._run_id:
+                raise Mismatch("run_id: expected one above those of all earlier runs")
+        elif name in ("Denied", "Finished"):
+            if event.run_id != self._run_id:
+                raise Mismatch("run_id: expected that of the run at hand")
+            if name == "Denied" and self._denials + len(event.entries) > DENIALS_PER_RUN:
+                raise Mismatch(f"entries: expected at most {DENIALS_PER_RUN} in a run")
+
+    def _note(self, name: str, event: Any) -> None:
+        if name == "Run":
+            self._run_id = event.run_id
+            self._denials = 0
+        elif name == "Denied":
+            self._denials += len(event.entries)
+
+
+def _budgets(whole: Budget) -> dict[int, Budget]:
+    """For each kind the budget of its payload.
+
+    User data (``Run``) has the budget of the connection.  The rest has few nodes and little
+    beyond texts and one stretch of bytes, so its memory follows from its size.
+    """
+    budgets: dict[int, Budget] = {}
+    for kind in KINDS:
+        if kind.nodes is None:
+            budgets[kind.number] = whole
+            continue
+        most = min(kind.most_bytes or whole.frame_bytes, whole.frame_bytes)
+        budgets[kind.number] = Budget(
+            frame_bytes=most,
+            depth=_EVENT_DEPTH,
+            nodes=kind.nodes,
+            memory_bytes=min(most + _TEXT_ROOM, 4 * most + _NODE_ROOM),
+        )
+    return budgets
+
+
+_MESSAGE_BUDGETS = _budgets(MESSAGE)
+
+
+def _event(kind: Kind, fields: list[Any]) -> Event:
+    """The fields, checked, as a record.  Raises ``Mismatch``."""
+    if len(fields) != len(kind.fields):
+        raise Mismatch(f"expected {len(kind.fields)} fields")
+    pairs = zip(kind.fields, fields, strict=True)
+    event = kind.record(*[check_field(field, value) for field, value in pairs])
+    if kind.consistent is not None:
+        try:
+            kind.consistent(event)
+        except Mismatch as mismatch:
+            raise Mismatch(f"expected {mismatch}") from None
+    return event

@@ -1,0 +1,228 @@
+"""What host and guest say to each other: nouns, and their fields as tables.
+
+host -> guest     Run         here is code, run it
+                  Close       no more will come
+guest -> host     Ready       confined and waiting
+                  Denied      the code tried something that the policy does not allow
+                  Finished    how the run ended
+
+What: one frozen record per kind, one table that gives each its number, sender, cap and
+fields.  Because: everything that a guest sends is a claim, and a table is what an auditor
+can read.  Then: a payload is the list of the fields in order, and a new kind (a host call
+and its return, an artifact) is a record and a row in ``KINDS``.
+"""
+
+from __future__ import annotations
+
+from .._record import Record
+from . import limits
+from .schema import (
+    Field,
+    Mismatch,
+    anything,
+    encoded,
+    integer,
+    mapping,
+    number,
+    one_of,
+    optional,
+    record,
+    sequence,
+    source,
+    text,
+    truth,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any, Literal
+
+    from .values import UntrustedBytes
+
+    Role = Literal["host", "guest"]
+    Event = Record
+
+__all__ = [
+    "KINDS",
+    "Close",
+    "Denial",
+    "Denied",
+    "ErrorText",
+    "Finished",
+    "Kind",
+    "Ready",
+    "Run",
+]
+
+
+class Run(Record):
+    """Run this code.
+
+    run_id       1 .. 2**63-1, above that of every earlier run of the connection
+    code         program text, or its bytes as read from a file
+    name         what tracebacks call it
+    inputs       names put into its namespace
+    argv         ``sys.argv``, as it shall be
+    want_value   whether the value of the last expression is to be sent back
+    files        contents to write first, by path relative to the working directory
+    """
+
+    run_id: int
+    code: str | bytes
+    name: str
+    inputs: Mapping[str, Any]
+    argv: tuple[str, ...] = ()
+    want_value: bool = True
+    files: Mapping[str, bytes] = {}
+
+
+class Close(Record):
+    """No more runs will come; the guest ends."""
+
+
+class Ready(Record):
+    """The guest is confined and waits.  ``stages``: seconds that each step of it took."""
+
+    stages: Mapping[str, float]
+
+
+class Denial(Record):
+    """One thing tried and refused: what, on what, and the grant that would allow it."""
+
+    action: str
+    target: str
+    grant: str
+
+
+class Denied(Record):
+    """Refusals so far.  1 to 64 at a time, 1,000 in a run; the guest's agent sends no more."""
+
+    run_id: int
+    entries: tuple[Denial, ...]
+
+
+class ErrorText(Record):
+    """An exception as text.  ``limit`` names the limit that raised it, such as ``memory``."""
+
+    type: str
+    message: str
+    traceback: str
+    notes: tuple[str, ...] = ()
+    limit: str | None = None
+
+
+class Finished(Record):
+    """How a run ended.
+
+    outcome      ``ok``, ``raised`` (then ``error`` is there), ``exited`` (then ``exit_code`` is)
+    value        encoded on its own, for ``values.decode`` and a budget of its own
+    value_error  why the value could not cross, where it could not
+    truncated    names of what was cut to its cap: ``message``, ``traceback``, ``denials`` ...
+    """
+
+    run_id: int
+    outcome: str
+    value: UntrustedBytes | None = None
+    value_error: str | None = None
+    error: ErrorText | None = None
+    exit_code: int | None = None
+    truncated: tuple[str, ...] = ()
+
+
+def _consistent(event: Finished) -> None:
+    """One outcome, and only what belongs to it."""
+    if (event.error is not None) != (event.outcome == "raised"):
+        raise Mismatch("an error when, and only when, the outcome is raised")
+    if (event.exit_code is not None) != (event.outcome == "exited"):
+        raise Mismatch("an exit code when, and only when, the outcome is exited")
+    has_value = event.value is not None
+    has_reason = event.value_error is not None
+    if (has_value or has_reason) and (event.outcome != "ok" or (has_value and has_reason)):
+        raise Mismatch("a value or the reason why there is none, only when the outcome is ok")
+
+
+class Kind(Record):
+    """A row of the table.
+
+    most_bytes   cap on the payload; None: what the budget of the connection gives a frame
+    nodes        cap on the values in it; None: the budget's, because it carries user data
+    """
+
+    number: int
+    sender: Role
+    record: type[Record]
+    fields: tuple[Field, ...] = ()
+    most_bytes: int | None = None
+    nodes: int | None = None
+    consistent: Callable[[Any], None] | None = None
+
+
+_RUN_ID = Field("run_id", integer(1, 2**63 - 1))
+_LABEL = text(limits.LABEL_CHARS)
+_LABELS = sequence(_LABEL, limits.LABELS)
+
+_DENIAL = record(
+    Denial,
+    Field("action", _LABEL),
+    Field("target", text(limits.NAME_CHARS)),
+    Field("grant", text(limits.NAME_CHARS)),
+)
+_ERROR = record(
+    ErrorText,
+    Field("type", text(limits.TYPE_CHARS)),
+    Field("message", text(limits.MESSAGE_CHARS)),
+    Field("traceback", text(limits.TRACEBACK_CHARS)),
+    Field("notes", sequence(text(limits.NOTE_CHARS), limits.NOTES)),
+    Field("limit", optional(_LABEL)),
+)
+
+KINDS: tuple[Kind, ...] = (
+    Kind(
+        number=0x01,
+        sender="host",
+        record=Run,
+        fields=(
+            _RUN_ID,
+            Field("code", source),
+            Field("name", text(limits.NAME_CHARS)),
+            Field("inputs", mapping(text(limits.NAME_CHARS), anything, 2**32)),
+            Field("argv", sequence(text(2**31), limits.ARGUMENTS)),
+            Field("want_value", truth),
+            Field("files", mapping(text(limits.NAME_CHARS), source, limits.ARGUMENTS)),
+        ),
+    ),
+    Kind(number=0x02, sender="host", record=Close, most_bytes=16, nodes=1),
+    Kind(
+        number=0x81,
+        sender="guest",
+        record=Ready,
+        fields=(Field("stages", mapping(_LABEL, number, limits.LABELS)),),
+        most_bytes=64 * 2**10,
+        nodes=2 + 2 * limits.LABELS,
+    ),
+    Kind(
+        number=0x82,
+        sender="guest",
+        record=Denied,
+        fields=(_RUN_ID, Field("entries", sequence(_DENIAL, limits.DENIALS_PER_FRAME, 1))),
+        most_bytes=8 * 2**20,
+        nodes=3 + 4 * limits.DENIALS_PER_FRAME,
+    ),
+    Kind(
+        number=0x83,
+        sender="guest",
+        record=Finished,
+        fields=(
+            _RUN_ID,
+            Field("outcome", one_of("ok", "raised", "exited")),
+            Field("value", optional(encoded)),
+            Field("value_error", optional(text(limits.MESSAGE_CHARS))),
+            Field("error", optional(_ERROR)),
+            Field("exit_code", optional(integer(-(2**63), 2**63 - 1))),
+            Field("truncated", _LABELS),
+        ),
+        nodes=16 + limits.NOTES + limits.LABELS,
+        consistent=_consistent,
+    ),
+)

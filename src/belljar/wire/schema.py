@@ -1,0 +1,189 @@
+"""Field types of the events, as data.
+
+What: small functions that check a decoded value and give it its final form.  Because: what a
+guest says is a claim, and its texts and lists are capped before anyone handles them.  Then:
+both sides check with the same function, so a fault is found where it is made.
+
+A check takes a value and returns it, frozen (a list becomes a tuple); it raises ``Mismatch``
+whose text says what was expected and never repeats the value.
+"""
+
+from __future__ import annotations
+
+from .._record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Check = Callable[[Any], Any]
+
+__all__ = [
+    "Field",
+    "Mismatch",
+    "anything",
+    "clip",
+    "encoded",
+    "flat",
+    "integer",
+    "mapping",
+    "number",
+    "one_of",
+    "optional",
+    "record",
+    "sequence",
+    "source",
+    "text",
+    "truth",
+]
+
+
+class Mismatch(Exception):
+    """A field does not hold what its schema says."""
+
+
+class Field(Record):
+    """A field of an event: its name, and what it must hold."""
+
+    name: str
+    check: Check
+
+
+def text(chars: int) -> Check:
+    """A str of at most so many characters."""
+
+    def check(value: Any) -> Any:
+        if type(value) is not str or len(value) > chars:
+            raise Mismatch(f"a text of at most {chars} characters")
+        return value
+
+    return check
+
+
+def integer(low: int, high: int) -> Check:
+    """An int in a range, both ends included."""
+
+    def check(value: Any) -> Any:
+        if type(value) is not int or not low <= value <= high:
+            raise Mismatch(f"an int from {low} to {high}")
+        return value
+
+    return check
+
+
+def number(value: Any) -> Any:
+    """A float that is finite and not negative: a duration in seconds."""
+    if type(value) is not float or not 0.0 <= value < 1e18:
+        raise Mismatch("a float from 0 to 1e18")
+    return value
+
+
+def truth(value: Any) -> Any:
+    """A bool."""
+    if type(value) is not bool:
+        raise Mismatch("a bool")
+    return value
+
+
+def encoded(value: Any) -> Any:
+    """Bytes that hold a value, left as they are: ``values.decode`` reads them, with its budget."""
+    if type(value) is not bytes or not value:
+        raise Mismatch("encoded bytes")
+    return value
+
+
+def source(value: Any) -> Any:
+    """Program text, or its bytes, whose encoding Python finds out."""
+    if type(value) is not str and type(value) is not bytes:
+        raise Mismatch("str or bytes")
+    return value
+
+
+def anything(value: Any) -> Any:
+    """Any value that crosses."""
+    return value
+
+
+def one_of(*names: str) -> Check:
+    """One of a few words."""
+
+    def check(value: Any) -> Any:
+        if type(value) is not str or value not in names:
+            raise Mismatch("one of " + ", ".join(names))
+        return value
+
+    return check
+
+
+def optional(inner: Check) -> Check:
+    """None, or what the inner check takes."""
+
+    def check(value: Any) -> Any:
+        return None if value is None else inner(value)
+
+    return check
+
+
+def sequence(inner: Check, most: int, least: int = 0) -> Check:
+    """A list of ``least`` to ``most`` items; comes out as a tuple."""
+
+    def check(value: Any) -> Any:
+        if type(value) is not list or not least <= len(value) <= most:
+            raise Mismatch(f"a list of {least} to {most} items")
+        return tuple([inner(item) for item in value])
+
+    return check
+
+
+def mapping(key: Check, inner: Check, most: int) -> Check:
+    """A dict of at most so many items."""
+
+    def check(value: Any) -> Any:
+        if type(value) is not dict or len(value) > most:
+            raise Mismatch(f"a dict of at most {most} items")
+        return {key(name): inner(item) for name, item in value.items()}
+
+    return check
+
+
+def record(cls: type[Record], *fields: Field) -> Check:
+    """A list with one item for each field; comes out as an instance of the class."""
+
+    def check(value: Any) -> Any:
+        if type(value) is not list or len(value) != len(fields):
+            raise Mismatch(f"a list of {len(fields)} items")
+        return cls(*[check_field(field, item) for field, item in zip(fields, value, strict=True)])
+
+    return check
+
+
+def check_field(field: Field, value: Any) -> Any:
+    """The value of a field.  Raises ``Mismatch`` that names the field."""
+    try:
+        return field.check(value)
+    except Mismatch as mismatch:
+        raise Mismatch(f"{field.name}: expected {mismatch}") from None
+
+
+def flat(value: Any) -> Any:
+    """A field's value as it is written: tuples and records as lists."""
+    if isinstance(value, Record):
+        return [flat(getattr(value, name)) for name in value._fields]
+    if type(value) is tuple:
+        items: tuple[Any, ...] = value
+        return [flat(item) for item in items]
+    return value
+
+
+def clip(value: str, chars: int) -> str:
+    """A text cut to so many characters, 100 or more: its start, a note, its end.
+
+    The end of a traceback says what happened and the start says where from.
+    """
+    if len(value) <= chars:
+        return value
+    note = f"\n... {len(value) - chars + 60} characters left out ...\n"
+    start = (chars - len(note)) // 2
+    end = chars - len(note) - start
+    return value[:start] + note + value[len(value) - end :]

@@ -1,0 +1,1 @@
+"""The trusted processes between host and guest: launcher and zygote."""

@@ -1,0 +1,251 @@
+"""The launcher: the few milliseconds between a fresh process and the zygote's Python.
+
+Who I am: a process that the host made, with nothing of the host's but one socket.  I carry
+out the launch steps of a plan (own namespaces, the canonical root), and then I execute
+the zygote's Python inside, so that no path of the host is ever in its memory.
+What I trust: the host, whose steps I carry out without judging them.
+What I hold: descriptor 0 is /dev/null, 1 the control socket, 2 where start-up errors go.
+How I die: by executing the zygote; on any error, after one message that names the step;
+and with the host, by the parent-death signal.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import stat
+import sys
+
+from ..kernel import fdpass, mounts, namespaces, process
+from ..wire.control import Unpacker, pack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+CONTROL_FD = 1
+_ROOT_BYTES = 1 << 20  # made-up files and mount points only; nothing of the guest's
+_ROOT_FILES = 8192
+ZYGOTE_PROC = "/.zygote"
+_BEHIND = "/tmp"  # any directory that every Linux has; the new root covers it for a moment
+
+
+class Launch:
+    """The state that steps share: detached trees by source, and the new root."""
+
+    def __init__(self, tied: bool) -> None:
+        self.tied = tied
+        self.trees: list[int | None] = []
+        self.root = -1
+
+    def new_session(self) -> None:
+        """Leave the terminal and the job of the host: no Ctrl-C, no TIOCSTI."""
+        os.setsid()
+        os.umask(0o022)
+        os.chdir("/")
+
+    def unshare(self, kinds: list[str]) -> None:
+        namespaces.unshare(kinds)
+
+    def make_private(self) -> None:
+        mounts.make_private()
+
+    def map_identity(self, *ids: int) -> None:
+        inside_uid, inside_gid, outside_uid, outside_gid = ids
+        own = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        namespaces.map_identity(inside_uid, inside_gid, outside_uid, outside_gid, own)
+        os.close(own)
+
+    def open_sources(self, entries: list[list[Any]]) -> None:
+        """Detached copies of every tree to bind, while this process may still see them."""
+        idmap = None
+        for entry in entries:
+            if entry[0] not in ("bind", "bind?"):
+                continue
+            _, _, source, attributes, owner = entry
+            try:
+                if owner and os.getuid() == 0:
+                    if idmap is None:
+                        idmap = owner_map(65534)
+                    self.trees.append(clone_for_owner(source, attributes, idmap))
+                else:
+                    self.trees.append(mounts.clone_tree(source, attributes))
+            except OSError as error:
+                if entry[0] == "bind?" and isinstance(error, (FileNotFoundError, PermissionError)):
+                    self.trees.append(None)
+                    continue
+                error.filename = source
+                raise
+        if idmap is not None:
+            os.close(idmap)
+
+    def become(self, uid: int, gid: int) -> None:
+        """Give up being root for an ordinary user, for ever."""
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+        process.set_dumpable(True)  # else the new user could not write its own identity map
+
+    def first_process(self) -> None:
+        """Go on as the first process of the new PID namespace, still a child of the host."""
+        pid = process.raw_clone(namespaces.CLONE_PARENT | namespaces.SIGCHLD)
+        if pid:
+            os.write(CONTROL_FD, pack("launched", pid=pid))
+            os._exit(0)
+        if self.tied:
+            process.die_with_parent(0)
+
+    def set_host_name(self, name: bytes) -> None:
+        namespaces.set_host_name(name)
+
+    def build_root(self, entries: list[list[Any]], proc: bool) -> None:
+        """Make the canonical tree in an empty tmpfs and seal it read-only."""
+        root = mounts.new_tmpfs(_ROOT_BYTES, _ROOT_FILES, 0o755, mounts.NOSUID | mounts.NODEV)
+        keep = os.dup(root)
+        mounts.attach(root, _BEHIND)
+        root = keep
+        os.mkdir(_BEHIND + ZYGOTE_PROC, 0o700)
+        os.mkdir(f"{_BEHIND}/.empty", 0o555)
+        if proc:
+            # Whole, and out of the guests' sight: the kernel lends a new proc file system
+            # only to those who see one already, and identity maps are written there.
+            attributes = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
+            tree = mounts.new_filesystem(b"proc", {}, attributes)
+            mounts.attach(tree, _BEHIND + ZYGOTE_PROC)
+        trees = iter(self.trees)
+        for kind, target, *rest in entries:
+            if kind in ("bind", "bind?"):
+                tree_or_none = next(trees)
+                if tree_or_none is not None:
+                    make_mount_point(tree_or_none, _BEHIND + target)
+                    mounts.attach(tree_or_none, _BEHIND + target)
+            elif kind == "empty":
+                mounts.attach(mounts.subtree(root, b".empty"), _BEHIND + target)
+            elif kind == "dir":
+                os.makedirs(_BEHIND + target, 0o755, exist_ok=True)
+            elif kind == "link":
+                make_parent(_BEHIND + target)
+                os.symlink(rest[0], _BEHIND + target)
+            else:
+                make_parent(_BEHIND + target)
+                write_new(_BEHIND + target, rest[0])
+        self.root = root
+
+    def enter_root(self) -> None:
+        mounts.enter_root(self.root)
+        root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        seal(root)
+        os.close(root)
+
+    def execute(self, python: str, package: str, files: int, environment: dict[str, str]) -> None:
+        """Become the zygote: the guest's Python, isolated, with belljar's own directory."""
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        if hard == resource.RLIM_INFINITY or hard > files:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+        boot = (
+            f"import sys; sys.path.insert(0, {package!r}); "
+            "from belljar.zygote.server import main; main()"
+        )
+        flags = ["-I", "-S", "-B", "-X", "utf8", "-X", "frozen_modules=on"]
+        os.execve(python, [python, *flags, "-c", boot], environment)
+
+
+def seal(root: int) -> None:
+    """Make the tmpfs of the root itself read-only; the trees in it have their own flags."""
+    mounts.change_mount(root, mounts.RDONLY | mounts.NOEXEC)
+
+
+def make_mount_point(tree: int, path: str) -> None:
+    """An empty file or directory, whichever the tree's own top is."""
+    if stat.S_ISDIR(os.fstat(tree).st_mode):
+        os.makedirs(path, 0o755, exist_ok=True)
+    else:
+        make_parent(path)
+        write_new(path, b"")
+
+
+def make_parent(path: str) -> None:
+    os.makedirs(path.rpartition("/")[0], 0o755, exist_ok=True)
+
+
+def write_new(path: str, contents: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o444)
+    os.write(fd, contents)
+    os.close(fd)
+
+
+def clone_for_owner(source: str, attributes: int, idmap: int) -> int:
+    """A granted tree in which root's files belong to the guest.
+
+    Where the file system cannot map owners, the tree keeps its owners, and the guest may
+    do what its permission bits let others do: less, never more.
+    """
+    try:
+        return mounts.clone_tree(source, attributes, idmap)
+    except OSError:
+        return mounts.clone_tree(source, attributes)
+
+
+def owner_map(guest: int) -> int:
+    """A user namespace, as a descriptor, that maps file owner 0 to the guest's user.
+
+    Everyone else keeps the number, so that permission bits mean what they meant; the
+    guest's own number maps to root's place, because a map must not send two to one.
+    """
+    ready, go = os.pipe(), os.pipe()
+    pid = process.raw_clone(namespaces.FLAGS["user"] | namespaces.SIGCHLD)
+    if pid == 0:
+        os.write(ready[1], b"1")
+        os.read(go[0], 1)
+        os._exit(0)
+    os.read(ready[0], 1)
+    top = 0xFFFF_FFFE - guest
+    lines = f"0 {guest} 1\n1 1 {guest - 1}\n{guest} 0 1\n{guest + 1} {guest + 1} {top}\n"
+    try:
+        for name in ("uid_map", "gid_map"):
+            fd = os.open(f"/proc/{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+            os.write(fd, lines.encode())
+            os.close(fd)
+        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.write(go[1], b"1")
+        os.waitpid(pid, 0)
+        for fd in (*ready, *go):
+            os.close(fd)
+
+
+def launch(steps: list[list[Any]], tied: bool) -> None:
+    """Carry out the launch steps; does not return.
+
+    ``tied`` asks for the parent-death signal; it is sent when the *thread* that made this
+    process ends, so it is for hosts whose main thread did.  A failing step is told on the
+    control socket by its verb, and ends the process.
+    """
+    state = Launch(tied)
+    verb = "launch"
+    try:
+        for verb, *args in steps:
+            act: Callable[..., None] = getattr(state, verb)
+            act(*args)
+    except OSError as error:
+        text = f"{error.strerror or error} ({error.filename or ''})"
+        message = pack("failed", step=verb, errno=error.errno or 0, text=text)
+        os.write(CONTROL_FD, message)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())  # a fault of ours; the host quotes what we say
+    finally:
+        os._exit(1)
+
+
+def main() -> None:
+    """A launcher that was executed afresh: its steps are the first control message."""
+    import _socket
+
+    process.close_from(3)
+    control = _socket.socket(fileno=CONTROL_FD)
+    data, _ = fdpass.receive(control)
+    control.detach()
+    if data:
+        ((_, fields),) = Unpacker().feed(data)
+        launch(fields["steps"], fields["tied"])

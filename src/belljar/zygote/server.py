@@ -1,0 +1,213 @@
+"""The zygote: a warm interpreter that forks guests on request.
+
+Who I am: CPython executed afresh in the canonical root, single-threaded, with no
+environment and no secrets.  What I trust: the host, through one control socket.  I never
+read what a guest wrote; a guest's bytes go to the host directly.
+What I hold: for each guest its pidfd, its parked init, and one status socket to the host.
+How I die: when the control socket closes, which is when the host does.  Where I have a
+PID namespace of my own I am its first process, so that my end is every guest's end.
+"""
+
+from __future__ import annotations
+
+import _socket
+import gc
+import os
+import resource  # for the usage that wait4 returns; a later import would find no file
+import select
+import sys
+import time
+
+from ..confine import Confinement, StepFailed
+from ..guest import agent
+from ..kernel import fdpass, namespaces, process
+from ..wire.control import Unpacker, pack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+CONTROL_FD = 1
+LINK_FD = 3
+_STATUS_FD = 4
+
+
+class Guest:
+    """One guest as its zygote sees it."""
+
+    def __init__(
+        self,
+        pid: int,
+        pidfd: int,
+        status: _socket.socket,
+        parked: namespaces.ParkedInit | None,
+    ) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.status = status
+        self.parked = parked
+
+
+class Zygote:
+    """The request loop: one message in, one fork; one death, one report."""
+
+    def __init__(self, control: _socket.socket, settings: dict[str, Any]) -> None:
+        self.control = control
+        self.isolated: bool = settings["isolated"]
+        self.proc: str = settings["proc"]
+        self.pid_namespaces = namespaces.PidNamespaces(self.proc) if self.isolated else None
+        self.guests: dict[int, Guest] = {}
+
+    def serve(self) -> None:
+        """Answer until the host is gone."""
+        poll = select.poll()
+        poll.register(self.control.fileno(), select.POLLIN)
+        watched: dict[int, Guest] = {}
+        while True:
+            for fd, event in poll.poll():
+                guest = watched.get(fd)
+                if guest is None:
+                    if fd != self.control.fileno():
+                        continue  # its guest was reaped earlier in this round
+                    new = self.accept()
+                    if new is not None:
+                        for end in (new.pidfd, new.status.fileno()):
+                            watched[end] = new
+                        poll.register(new.pidfd, select.POLLIN)
+                        poll.register(new.status.fileno(), 0)  # hang-up only
+                elif fd == guest.pidfd:
+                    for end in (guest.pidfd, guest.status.fileno()):
+                        poll.unregister(end)
+                        del watched[end]
+                    self.reap(guest)
+                elif event:
+                    # The host let go of this guest; its end comes through the pidfd.
+                    poll.unregister(fd)
+                    process.signal_pidfd(guest.pidfd, process.SIGKILL)
+
+    def accept(self) -> Guest | None:
+        """Take one request from the control socket."""
+        data, descriptors = fdpass.receive(self.control)
+        if not data:
+            os._exit(0)
+        ((kind, fields),) = Unpacker().feed(data)
+        if kind != "spawn":
+            raise AssertionError(f"unknown request {kind}")
+        status = _socket.socket(fileno=descriptors[0])
+        try:
+            return self.spawn(status, descriptors[1:], fields)
+        except OSError as error:
+            step = error.filename if isinstance(error.filename, str) else "fork"
+            tell(status, "failed", step=step, errno=error.errno or 0, text=error.strerror or "")
+            status.close()
+            return None
+        finally:
+            for fd in descriptors[1:]:
+                os.close(fd)
+
+    def spawn(
+        self, status: _socket.socket, descriptors: list[int], fields: dict[str, Any]
+    ) -> Guest:
+        """Fork a guest into a PID namespace of its own."""
+        parked = None
+        if self.pid_namespaces is not None:
+            self.pid_namespaces.enter_new()
+        try:
+            if self.pid_namespaces is not None:
+                parked = namespaces.ParkedInit()
+            pid = os.fork()
+            if pid == 0:
+                self.become_guest(status, descriptors, fields)
+        except OSError:
+            if parked is not None:
+                parked.end()
+            raise
+        finally:
+            if self.pid_namespaces is not None:
+                self.pid_namespaces.leave()
+        pidfd = process.open_pidfd(pid)
+        guest = Guest(pid, pidfd, status, parked)
+        tell(status, "spawned", [pidfd], at=time.monotonic())
+        return guest
+
+    def become_guest(
+        self, status: _socket.socket, descriptors: list[int], fields: dict[str, Any]
+    ) -> None:
+        """The child's side of a spawn; does not return."""
+        code = 1
+        try:
+            link, stdin, stdout, stderr = descriptors
+            process.keep_only([stdin, stdout, stderr, link, status.fileno()])
+            status.detach()
+            reports = _socket.socket(fileno=_STATUS_FD)
+            try:
+                Confinement(fields["program"], fields["pid_mark"], self.proc).apply(fields["steps"])
+            except StepFailed as failed:
+                text = failed.error.strerror or str(failed.error)
+                where = failed.error.filename or ""
+                tell(
+                    reports,
+                    "failed",
+                    step=failed.verb,
+                    errno=failed.error.errno or 0,
+                    text=f"{text} ({where})",
+                )
+                os._exit(1)
+            tell(reports, "confined", at=time.monotonic())
+            reports.close()
+            gc.enable()
+            code = agent.serve(LINK_FD, fields["agent"])
+        except BaseException:
+            # A fault of ours, or a guest that tore the agent apart; it may see its own trace.
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(code)
+
+    def reap(self, guest: Guest) -> None:
+        """Tell the host what the kernel says about a guest that has ended."""
+        _, status, usage = os.wait4(guest.pid, 0)
+        if guest.parked is not None:
+            guest.parked.end()
+        tell(
+            guest.status,
+            "exited",
+            signal=os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
+            code=os.WEXITSTATUS(status) if os.WIFEXITED(status) else 0,
+            cpu_s=usage.ru_utime + usage.ru_stime,
+            peak_memory_bytes=usage.ru_maxrss * 1024,
+            at=time.monotonic(),
+        )
+        guest.status.close()
+        os.close(guest.pidfd)
+
+
+def tell(
+    sock: _socket.socket, kind: str, descriptors: list[int] | None = None, **fields: Any
+) -> None:
+    """One message to the host; a host that does not listen any more is not an error."""
+    try:
+        fdpass.send(sock, pack(kind, **fields), descriptors)
+    except (BrokenPipeError, ConnectionResetError):
+        return
+
+
+def main() -> None:
+    """Take the settings, import the preloads, freeze what is there, serve."""
+    control = _socket.socket(fileno=CONTROL_FD)
+    data, _ = fdpass.receive(control)
+    if not data:
+        return
+    ((_, settings),) = Unpacker().feed(data)
+    for name in os.environ:
+        os.unsetenv(name)
+    os.environ.clear()
+    sys.path[:] = settings["search_path"]
+    process.set_dumpable(False)
+    process.set_name(b"belljar-zygote")
+    agent.prepare(settings)
+    gc.disable()
+    gc.collect()
+    gc.freeze()
+    tell(control, "ready", version=list(sys.version_info[:3]), at=time.monotonic())
+    os.dup2(0, 2)
+    Zygote(control, settings).serve()
