@@ -183,7 +183,7 @@ def calls(draw: st.DrawFn, filter_: Filter) -> SeccompData:
 # -- the claim -------------------------------------------------------------------------
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_the_program_answers_what_the_filter_says(data: st.DataObject) -> None:
     filter_ = data.draw(filters())

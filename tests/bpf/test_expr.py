@@ -66,10 +66,13 @@ def test_python_logic_on_conditions_is_refused(misuse: Callable[[], object]) -> 
         misuse()
 
 
-def test_a_mask_without_parentheses_is_refused() -> None:
-    mask, value = 6, 2
-    with pytest.raises(TypeError, match="parentheses"):
-        _ = Arg(0) & mask == value  # type: ignore[operator]
+def test_comparisons_without_parentheses_are_refused() -> None:
+    with pytest.raises(TypeError, match="needs parentheses"):
+        _ = Arg(0) == 1 & Arg(1) == 2  # type: ignore[operator]
+    with pytest.raises(TypeError, match="needs parentheses"):
+        _ = Arg(0) == 1 | Arg(1) == 2  # type: ignore[operator]
+    with pytest.raises(TypeError, match="expected an int"):
+        _ = Arg(0) & True
 
 
 @pytest.mark.parametrize("number", [-1, 1 << 32])

@@ -115,23 +115,30 @@ def test_the_tables_have_the_kernels_numbers(
 
 # -- never -----------------------------------------------------------------------------
 
-DANGEROUS = """
-    accept accept4 acct add_key adjtimex bind bpf capset chown chroot clock_adjtime clock_settime
-    connect create_module delete_module execve execveat fanotify_init fanotify_mark fchown
-    fchownat finit_module fsconfig fsetxattr fsmount fsopen fspick get_mempolicy init_module
-    inotify_add_watch inotify_init inotify_init1 io_setup io_submit ioperm iopl kcmp
-    kexec_file_load kexec_load keyctl lchown listen listmount lookup_dcookie lsetxattr mbind
-    memfd_create memfd_secret migrate_pages mincore mlock mlock2 mlockall modify_ldt mount
-    mount_setattr move_mount move_pages mq_open msgget name_to_handle_at nfsservctl
-    open_by_handle_at open_tree open_tree_attr perf_event_open pidfd_getfd pidfd_open
-    pidfd_send_signal pivot_root pkey_mprotect process_madvise process_vm_readv
-    process_vm_writev ptrace quotactl quotactl_fd reboot recvmmsg remap_file_pages request_key
-    rt_sigqueueinfo rt_tgsigqueueinfo sched_setaffinity sched_setattr sched_setparam
-    sched_setscheduler seccomp semget sendmmsg set_mempolicy setdomainname setfsgid setfsuid
-    setgid setgroups sethostname setns setregid setresgid setresuid setreuid setrlimit
-    settimeofday setuid setxattr setxattrat shmat shmget splice statmount swapoff swapon sync
-    syncfs syslog tee umount2 unshare uselib userfaultfd vhangup vmsplice
-""".split()
+# fmt: off
+DANGEROUS = [
+    "accept", "accept4", "acct", "add_key", "adjtimex", "bind", "bpf", "capset", "chown",
+    "chroot", "clock_adjtime", "clock_settime", "connect", "create_module", "delete_module",
+    "execve", "execveat", "fanotify_init", "fanotify_mark", "fchown", "fchownat",
+    "finit_module", "fsconfig", "fsetxattr", "fsmount", "fsopen", "fspick", "get_mempolicy",
+    "init_module", "inotify_add_watch", "inotify_init", "inotify_init1", "io_setup",
+    "io_submit", "ioperm", "iopl", "kcmp", "kexec_file_load", "kexec_load", "keyctl", "lchown",
+    "listen", "listmount", "lookup_dcookie", "lsetxattr", "mbind", "memfd_create",
+    "memfd_secret", "migrate_pages", "mincore", "mlock", "mlock2", "mlockall", "modify_ldt",
+    "mount", "mount_setattr", "move_mount", "move_pages", "mq_open", "msgget",
+    "name_to_handle_at", "nfsservctl", "open_by_handle_at", "open_tree", "open_tree_attr",
+    "perf_event_open", "pidfd_getfd", "pidfd_open", "pidfd_send_signal", "pivot_root",
+    "pkey_mprotect", "process_madvise", "process_vm_readv", "process_vm_writev", "ptrace",
+    "quotactl", "quotactl_fd", "reboot", "recvmmsg", "remap_file_pages", "request_key",
+    "rt_sigqueueinfo", "rt_tgsigqueueinfo", "sched_setaffinity", "sched_setattr",
+    "sched_setparam", "sched_setscheduler", "seccomp", "semget", "sendmmsg", "set_mempolicy",
+    "setdomainname", "setfsgid", "setfsuid", "setgid", "setgroups", "sethostname", "setns",
+    "setregid", "setresgid", "setresuid", "setreuid", "setrlimit", "settimeofday", "setuid",
+    "setxattr", "setxattrat", "shmat", "shmget", "splice", "statmount", "swapoff", "swapon",
+    "sync", "syncfs", "syslog", "tee", "umount2", "unshare", "uselib", "userfaultfd", "vhangup",
+    "vmsplice",
+]
+# fmt: on
 
 
 @both

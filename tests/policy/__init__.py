@@ -1,0 +1,1 @@
+"""A package, so that the test files here share their strategies."""

@@ -9,7 +9,7 @@ import fractions
 from hypothesis import strategies as st
 
 from belljar.errors import PolicyError
-from belljar.policy import LIMITS, PathGrant, Policy
+from belljar.policy import PathGrant, Policy
 
 COMPONENTS = ("a", "b")
 PLACES = [f"/{x}" for x in COMPONENTS]
@@ -109,6 +109,3 @@ def policies(draw: st.DrawFn, *, wide_values: bool = False) -> Policy:
     )
     wanted = draw(limit_values)
     return policy.allow(**wanted).limit(**wanted)
-
-
-limit_names = st.sampled_from(sorted(LIMITS))

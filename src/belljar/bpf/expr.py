@@ -215,10 +215,7 @@ class Arg(Record):
 
     def _check(self, number: int) -> int:
         if not isinstance(number, int) or isinstance(number, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(
-                f"expected an int, got {number!r}; a mask needs parentheses:"
-                " (Arg(0) & mask) == value"
-            )
+            raise TypeError(f"expected an int, got {number!r}")
         if not 0 <= number < 1 << self.width:
             raise FilterError(
                 f"{number} is not an unsigned number of {self.width} bits;"
@@ -229,6 +226,14 @@ class Arg(Record):
     def __and__(self, mask: int) -> Arg:
         self._check(mask)
         return Arg(self.index, self.width, mask if self.mask is None else mask & self.mask)
+
+    def __rand__(self, number: object) -> NoReturn:
+        raise TypeError(
+            "a comparison needs parentheses: (Arg(0) == 1) & (Arg(1) == 2), because"
+            f" Python reads {number!r} & Arg({self.index}) first"
+        )
+
+    __ror__ = __rand__
 
     def _equal(self, number: int) -> int:
         if self._check(number) & ~(-1 if self.mask is None else self.mask):

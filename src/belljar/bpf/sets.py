@@ -99,7 +99,7 @@ TIME: Final = {
     "alarm": "a timer that signals the guest itself; signal.alarm",
     "clock_getres": "resolution of a clock; time.get_clock_info",
     "clock_gettime": "reads a clock where the vDSO cannot",
-    "clock_nanosleep": "time.sleep",
+    "clock_nanosleep": "sleeps for a time or until one; time.sleep",
     "getitimer": "reads the guest's own timer; signal.getitimer",
     "gettimeofday": "the older way to read the clock",
     "nanosleep": "the older way to sleep, still used by C libraries",
@@ -153,10 +153,10 @@ POLLING: Final = {
     "epoll_wait": "asyncio's event loop waits with it",
     "eventfd": "the older eventfd2, still made by some C code",
     "eventfd2": "a counter as a descriptor, 8 bytes; os.eventfd",
-    "poll": "select.poll, and subprocess and multiprocessing by way of selectors",
+    "poll": "waits for descriptors; select.poll, and subprocess and multiprocessing by way of selectors",
     "ppoll": "what poll is on aarch64",
     "pselect6": "what select is on aarch64 and in newer C libraries",
-    "select": "select.select",
+    "select": "waits for descriptors; select.select",
 }
 
 DESCRIPTORS: Final = {

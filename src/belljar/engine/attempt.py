@@ -137,7 +137,9 @@ class Attempt:
             self._plan_cpu_check(now)
         if now >= self._kill_at and not self._killed:
             if self._started_at is None:
-                self.failure = SetupFailed("start", "the guest was not ready in time", retryable=True)
+                self.failure = SetupFailed(
+                    "start", "the guest was not ready in time", retryable=True
+                )
             return self._kill()
         return []
 

@@ -61,7 +61,8 @@ def serve(link: int, settings: dict[str, Any]) -> int:
     connection = Connection("guest")
     sys.orig_argv[:] = [sys.executable]
     os.environ.update(settings["env"])
-    denials.install(settings["readable"], settings["writable"])
+    if settings["explain"]:
+        denials.install(settings["readable"], settings["writable"])
     _write_all(link, connection.send(Ready(stages={})))
     while True:
         data = os.read(link, _READ_BYTES)

@@ -69,6 +69,8 @@ def limit_hit(exception: BaseException) -> str | None:
     if isinstance(exception, RuntimeError) and "can't start new thread" in str(exception.args):
         return "threads"
     if isinstance(exception, OSError):
+        if exception.errno == errno.ENOMEM:
+            return "memory"
         if exception.errno == errno.EMFILE:
             return "open_files"
         if exception.errno in (errno.ENOSPC, errno.EDQUOT):

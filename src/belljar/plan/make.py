@@ -200,7 +200,7 @@ def _confine(
     steps.append(Step("no_new_privs"))
     if support.landlock_abi:
         rules = (
-            _rules_inside(places)
+            _rules_inside(interpreter, places)
             if support.isolated
             else _rules_in_place(interpreter, packages, places, belljar)
         )
@@ -212,10 +212,13 @@ def _confine(
     return tuple(steps)
 
 
-def _rules_inside(places: tuple[Place, ...]) -> list[Argument]:
+def _rules_inside(interpreter: Interpreter, places: tuple[Place, ...]) -> list[Argument]:
+    trees = {stdlib_inside(interpreter), *dynload_inside(interpreter), site_inside(interpreter)}
     rules: list[Argument] = [
-        ["/usr", ll.READ],
-        ["/etc", ll.READ],
+        *([tree, ll.READ] for tree in sorted(trees)),
+        [LIBRARIES, ll.READ_FILE],
+        [PACKAGE, ll.READ],
+        ["/etc", ll.READ_FILE],
         ["/proc", ll.READ],
         ["/dev", ll.READ],
         *(["/dev/" + name, ll.READ_FILE | ll.WRITE_FILE] for name in ("null", "zero", "full")),

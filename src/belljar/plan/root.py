@@ -26,7 +26,8 @@ DYNLOAD = "/usr/lib/belljar/dynload"  # extension modules that lie apart from th
 PACKAGE = "/usr/lib/belljar/python"  # belljar itself, for the zygote
 DEVICES = ("null", "zero", "full", "random", "urandom")
 # Live files of /proc/self that ordinary programs read and that say nothing of the host.
-PROC_SELF = ("cmdline", "comm", "fd", "stat", "statm", "status")
+# libffi finds its own code through maps; without it ctypes has no callbacks.
+PROC_SELF = ("cmdline", "comm", "fd", "maps", "stat", "statm", "status")
 SYSTEM_INFO_FILES = (
     "/proc/cpuinfo",
     "/proc/loadavg",
@@ -42,7 +43,6 @@ HIDDEN_STDLIB = ("site-packages", "dist-packages", "ensurepip", "idlelib", "turt
 PASSWD = b"guest:x:1000:1000:guest:/work:/usr/sbin/nologin\nnobody:x:65534:65534:::\n"
 GROUP = b"guest:x:1000:\nnogroup:x:65534:\n"
 HOSTS = b"127.0.0.1 localhost\n::1 localhost\n"
-NSSWITCH = b"passwd: files\ngroup: files\nhosts: files\n"
 
 
 class Place(Record):
@@ -146,10 +146,10 @@ def make_entries(
     file("/etc/passwd", PASSWD)
     file("/etc/group", GROUP)
     file("/etc/hosts", HOSTS)
-    file("/etc/nsswitch.conf", NSSWITCH)
     if policy.system_info:
         for path in SYSTEM_INFO_FILES:
             entries.append(["bind?", path, path, READ_ONLY | NOEXEC, False])
+    entries.append(["dir", site_inside(interpreter)])
     entries.append(["dir", "/work"])
     entries.append(["dir", "/tmp"])
     for number, place in enumerate(places):

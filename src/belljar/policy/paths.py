@@ -47,6 +47,9 @@ class PathGrant(Record):
 
 # Inside path -> why nothing can be granted there, or beneath it.
 RESERVED_TREES: dict[str, str] = {
+    "/.empty": "it belongs to belljar itself",
+    "/.places": "it belongs to belljar itself",
+    "/.zygote": "it belongs to belljar itself",
     "/bin": "it belongs to the interpreter's own tree",
     "/dev": "it holds the harmless devices only",
     "/etc": "it is made up, so that it tells nothing about the host",

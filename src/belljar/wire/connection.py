@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection"]
 
+_type: Any = type  # so that the checkers leave what it is compared with alone
+
 _EVENT_DEPTH = 4  # fields, a list among them, its records, their lists
 _TEXT_ROOM = 32 * 2**20  # every text of a Finished or Denied at its cap and of the widest kind
 _NODE_ROOM = 128 * 2**10  # 350 nodes at their dearest, beyond the bytes that they hold
@@ -149,8 +151,8 @@ class Connection:
         then = TRANSITIONS[self._state].get(name)
         if then is None:
             raise RemoteError(f"{name} came in state {self._state}")
-        fields = decode(payload, self._budgets[kind.number])
-        if type(fields) is not list:
+        fields: Any = decode(payload, self._budgets[kind.number])
+        if _type(fields) is not list:
             raise RemoteError(f"{name} is not a list of fields")
         try:
             event = _event(kind, fields)

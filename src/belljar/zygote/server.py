@@ -137,6 +137,7 @@ class Zygote:
         code = 1
         try:
             link, stdin, stdout, stderr = descriptors
+            process.set_name(b"python3")
             process.keep_only([stdin, stdout, stderr, link, status.fileno()])
             status.detach()
             reports = _socket.socket(fileno=_STATUS_FD)

@@ -1,0 +1,1 @@
+"""Tests of the wire: pure, no process, no socket, no clock."""
