@@ -47,7 +47,7 @@ def test_every_grant_has_its_row() -> None:
 
 
 def test_every_reserved_place_is_named() -> None:
-    named = {place for row in rows("### Paths") for place in re.findall(r"`(/\w*)`", row[0])}
+    named = {place for row in rows("### Paths") for place in re.findall(r"`(/\.?\w*)`", row[0])}
     assert named == {"/", *RESERVED_TREES, *RESERVED_ROOTS, *REFUSED_HOST_TREES}
 
 

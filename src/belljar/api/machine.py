@@ -56,7 +56,7 @@ class Prepared:
             "env": dict(plan.policy.env),
             "once": True,
             "explain": explain_refusals,
-            "readable": [*_OPEN_PLACES, *plan.search_path, *read],
+            "readable": [*(_OPEN_PLACES if plan.isolated else ()), *plan.search_path, *read],
             "writable": [*own, "/dev/null", *write],
         }
 

@@ -122,7 +122,8 @@ def _path(action: str, path: object) -> None:
     for tree in open_trees:
         if target == tree or target.startswith(tree + "/"):
             return
-    _note(action, target, f'allow({action}=["{target}"])')
+    # The root itself cannot be granted: what lies beneath it can.
+    _note(action, target, f'allow({action}=["{target}"])' if target != "/" else NO_GRANT)
 
 
 def _fork(event: str, args: tuple[Any, ...]) -> None:

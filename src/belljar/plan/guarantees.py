@@ -222,7 +222,9 @@ def judge(
 def explain_namespaces(support: Support) -> list[str]:
     """Why namespaces are not to be had here, a line for each cause found."""
     lines: list[str] = []
-    if not support.mounts:
+    if "user" not in support.namespaces and support.reason("user"):
+        return [f"user namespace: {support.reason('user')}"]  # the others hang on this one
+    if not support.mounts and {"user", "mount"} <= support.namespaces:
         version = ".".join(map(str, MINIMUM_MOUNT_KERNEL))
         lines.append(f"use Linux {version} or newer (mount_setattr), or lift what blocks it")
     if not support.kernel >= MINIMUM_COUNT_KERNEL:
