@@ -28,7 +28,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .api import close, run
+    from .api.machine import close
+    from .api.run import run
     from .errors import (
         BelljarError,
         ClosedError,
@@ -77,7 +78,7 @@ __all__ = [
     "run",
 ]
 
-_HOMES = {"run": "api", "close": "api", "Limits": "policy", "Policy": "policy"}
+_HOMES = {"run": "api.run", "close": "api.machine", "Limits": "policy", "Policy": "policy"}
 _HOMES.update(dict.fromkeys(("Denial", "ErrorText", "LimitHit", "Result", "Usage"), "result"))
 
 

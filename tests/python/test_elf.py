@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from belljar.errors import BelljarError
 from belljar.python.elf import Elf, ElfError, parse_elf
+from belljar.python.interpreter import describe_interpreter
 
 names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
 
@@ -26,12 +27,13 @@ def test_the_running_interpreter_names_its_loader_and_the_c_library() -> None:
     assert any(name.startswith(("libc.", "libpython")) for name in elf.needed)
 
 
-def test_a_library_has_a_soname_and_no_loader() -> None:
-    import _ctypes
-
-    elf = parse_elf(Path(_ctypes.__file__).read_bytes())
-    assert elf.interpreter is None
-    assert any(name.startswith("libffi.so") for name in elf.needed)
+def test_an_extension_module_names_no_loader() -> None:
+    paths = [path for _, path in describe_interpreter().extensions]
+    parsed = [parse_elf(Path(path).read_bytes()) for path in paths]
+    assert parsed
+    assert {elf.machine for elf in parsed} == {os.uname().machine}
+    assert {elf.interpreter for elf in parsed} == {None}
+    assert any(elf.needed for elf in parsed)
 
 
 def test_a_file_is_read_in_few_short_pieces() -> None:

@@ -92,9 +92,8 @@ def same(left: object, right: object) -> bool:
         case dict():
             return same([*left.items()], [*right.items()])
         case set() | frozenset():
-            return len(left) == len(right) and all(
-                any(same(item, other) for other in right) for item in left
-            )
+            by_type = [{(type(item), item) for item in side} for side in (left, right)]
+            return by_type[0] == by_type[1]
         case Decimal():
             return str(left) == str(right)
         case datetime.datetime() | datetime.time():

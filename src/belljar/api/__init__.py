@@ -1,8 +1,6 @@
-"""What a user calls: docstrings and delegation only."""
+"""What a user calls: docstrings and delegation only.
 
-from __future__ import annotations
-
-from .machine import close_all as close
-from .run import run
-
-__all__ = ["close", "run"]
+``belljar.run`` and ``belljar.close`` come from here by way of the package's own lazy names;
+nothing is imported at this level, so that the command can start a zygote before it loads
+the rest.
+"""

@@ -11,11 +11,10 @@ from __future__ import annotations
 import os
 import sys
 
-from ..bpf import compile_filter, guest_filter
 from ..drivers.zygotes import Zygote
 from ..errors import PolicyError
 from ..kernel.probe import probe_quick, probe_support
-from ..plan import make_plan
+from ..plan.make import make_plan
 from ..plan.root import Place
 from ..plan.support import assume_isolated
 from ..policy.paths import check_host
@@ -26,8 +25,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-    from ..bpf import FilterFeatures
-    from ..plan import Plan, Support
+    from ..bpf.features import FilterFeatures
+    from ..plan.steps import Plan
+    from ..plan.support import Support
     from ..policy import Policy
     from ..python.distributions import PackageSet
     from ..python.interpreter import Interpreter
@@ -133,6 +133,9 @@ def _resolve_places(policy: Policy) -> tuple[Place, ...]:
 
 def filter_program(features: FilterFeatures) -> bytes:
     """The compiled filter, once per process."""
+    from ..bpf.compiler import compile_filter
+    from ..bpf.guest import guest_filter
+
     program = _known.programs.get(features)
     if program is None:
         program = compile_filter(guest_filter(features))
@@ -140,23 +143,19 @@ def filter_program(features: FilterFeatures) -> bytes:
     return program
 
 
-class zygote_for:  # noqa: N801 - used as a function in a with statement
-    """A ready or starting zygote for a prepared plan; ended when nobody will want it again.
+class Own:
+    """A zygote for one run of the command: started at once, ended with the block.
 
-    In a library it stays for the next run; with ``fork`` the caller is the command, and it
-    ends with the block.
+    ``fork`` is safe there, because the process is the command's own: one thread, no secrets.
+    The zygote starts while the caller goes on importing what it needs to talk to it.
     """
 
-    def __init__(self, prepared: Prepared, *, fork: bool) -> None:
-        self._fork = fork
-        self._prepared = prepared
-        self._zygote: Zygote | None = None
+    def __init__(self, policy: Policy) -> None:
+        self.prepared = prepare(policy)
+        self.zygote = Zygote(self.prepared.plan, fork=True)
 
-    def __enter__(self) -> Zygote:
-        if self._fork:
-            self._zygote = _start(self._prepared, fork=True)
-            return self._zygote
-        return _shared(self._prepared)
+    def __enter__(self) -> Own:
+        return self
 
     def __exit__(
         self,
@@ -164,22 +163,17 @@ class zygote_for:  # noqa: N801 - used as a function in a with statement
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._zygote is not None:
-            self._zygote.close()
+        self.zygote.close()
 
 
-def _start(prepared: Prepared, *, fork: bool) -> Zygote:
-    return Zygote(prepared.plan, fork=fork)
-
-
-def _shared(prepared: Prepared) -> Zygote:
+def shared(prepared: Prepared) -> Zygote:
     """The process's own zygote for a plan, started if there is none alive."""
     if _known.lock is None:
         import atexit
         import threading
 
         _known.lock = threading.Lock()
-        atexit.register(close_all)
+        atexit.register(close)
     key = prepared.zygote_key
     with _known.lock:
         zygote = _known.zygotes.pop(key, None)
@@ -190,7 +184,7 @@ def _shared(prepared: Prepared) -> Zygote:
             while len(_known.zygotes) >= MOST_ZYGOTES:
                 oldest = next(iter(_known.zygotes))
                 _known.zygotes.pop(oldest).close()
-            zygote = _start(prepared, fork=False)
+            zygote = Zygote(prepared.plan)
             zygote.ensure_ready()
         _known.zygotes[key] = zygote  # newest last
         return zygote
@@ -209,7 +203,7 @@ def reconsider() -> bool:
     return assumed is None or found.isolated != assumed.isolated or found.proc != assumed.proc
 
 
-def close_all() -> None:
+def close() -> None:
     """End every zygote of this process.  The next run starts a new one."""
     while _known.zygotes:
         _known.zygotes.popitem()[1].close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from ..drivers import blocking
 from ..errors import PolicyError, SetupFailed
 from ..policy import Policy
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from ..drivers.zygotes import Zygote
     from ..result import Result
 
 MAX_SOURCE_BYTES = 16 * 2**20  # above any program a person or a model writes in one piece
@@ -59,48 +59,61 @@ def run(
         raise PolicyError("policy", f"expected a Policy, got {type(policy).__name__}")
     order = make_order(code, policy, inputs, argv, files, name)
     feed = make_feed(stdin, policy)
-    return execute(order, policy, feed, on_output)
-
-
-def execute(
-    order: Run,
-    policy: Policy,
-    feed: blocking.Feed,
-    on_output: Callable[[str, bytes], object] | None,
-    *,
-    fork: bool = False,
-) -> Result:
-    """Run a finished order.  ``fork`` only for a process with one thread and no secrets."""
     try:
-        return _once(order, policy, feed, on_output, fork)
+        return _with_shared(order, policy, feed, on_output)
     except SetupFailed:
         # The launch was the probe.  If this machine turns out to be another than assumed,
         # there is another plan for it, or a full account of what is missing.
         if not machine.reconsider():
             raise
-    return _once(order, policy, feed, on_output, fork)
+    return _with_shared(order, policy, feed, on_output)
 
 
-def _once(
+def _with_shared(
     order: Run,
     policy: Policy,
     feed: blocking.Feed,
     on_output: Callable[[str, bytes], object] | None,
-    fork: bool,
 ) -> Result:
     prepared = machine.prepare(policy)
+    return execute(prepared, machine.shared(prepared), order, feed, on_output)
+
+
+def run_own(
+    own: machine.Own,
+    policy: Policy,
+    order: Run,
+    feed: blocking.Feed,
+    on_output: Callable[[str, bytes], object] | None,
+) -> Result:
+    """``run`` for the command: on a zygote of its own that is starting already."""
+    try:
+        return execute(own.prepared, own.zygote, order, feed, on_output)
+    except SetupFailed:
+        if not machine.reconsider():
+            raise
+    with machine.Own(policy) as again:
+        return execute(again.prepared, again.zygote, order, feed, on_output)
+
+
+def execute(
+    prepared: machine.Prepared,
+    zygote: Zygote,
+    order: Run,
+    feed: blocking.Feed,
+    on_output: Callable[[str, bytes], object] | None,
+) -> Result:
+    """Ask a zygote, ready or still starting, for a guest and drive it to its end."""
     plan = prepared.plan
-    with machine.zygote_for(prepared, fork=fork) as zygote:
-        ends = zygote.request(
-            prepared.steps,
-            machine.filter_program(plan.filter),
-            plan.filter.own_pid,
-            prepared.agent_settings,
-            stdin=bool(feed.pending) or feed.fd is not None,
-        )
-        budget = Budget(memory_bytes=plan.limits.value_bytes)
-        result = blocking.run(zygote, ends, order, plan.limits, budget, feed, on_output)
-    return result
+    ends = zygote.request(
+        prepared.steps,
+        machine.filter_program(plan.filter),
+        plan.filter.own_pid,
+        prepared.agent_settings,
+        stdin=bool(feed.pending) or feed.fd is not None,
+    )
+    budget = Budget(memory_bytes=plan.limits.value_bytes)
+    return blocking.run(zygote, ends, order, plan.limits, budget, feed, on_output)
 
 
 def make_order(

@@ -6,6 +6,7 @@ The map::
     syscalls  names and numbers of x86_64 and aarch64
     sets      what a guest may call, with a reason per entry
     refused   why it may not call the rest
+    features  what a filter depends on
     guest     FilterFeatures -> Filter
     compiler  Filter -> bytes for seccomp(2)
     emulator  what a program answers, and whether the kernel would take it
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
         FilterError,
         If,
     )
-    from .guest import FilterFeatures, guest_filter
+    from .features import FilterFeatures
+    from .guest import guest_filter
     from .refused import reason
     from .syscalls import ARCHES, Arch, arch
 
@@ -75,7 +77,7 @@ __all__ = [
 _HOMES = {
     "ARCHES": "syscalls",
     "Arch": "syscalls",
-    "FilterFeatures": "guest",
+    "FilterFeatures": "features",
     "SeccompData": "emulator",
     "arch": "syscalls",
     "compile_filter": "compiler",

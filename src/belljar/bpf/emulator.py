@@ -1,10 +1,10 @@
 """A seccomp machine without a kernel.
 
 What: ``verify`` checks a program as the kernel does before it accepts one, ``emulate``
-gives its verdict on one call.  Because: a filter must be tested for calls that nobody dares to
-make, for the other architecture, and in milliseconds.  Then: the tests compare
-``emulate`` with a direct reading of the expressions, and a few real children compare it with the
-kernel.
+gives its verdict on one call.  Because: a filter must be tested for calls that nobody
+dares to make, for the other architecture, and in milliseconds.  Then: the tests compare
+``emulate`` with a direct reading of the expressions, and a few real children compare it
+with the kernel.
 
 Sources: ``seccomp_check_filter`` in ``kernel/seccomp.c``, ``bpf_check_classic`` and
 ``check_load_and_stores`` in ``net/core/filter.c``; seccomp(2).

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import errno
 
-from .._record import Record
-from .expr import ALLOW, Arg, Choice, Errno, Filter, FilterError, If
+from .expr import ALLOW, Arg, Choice, Errno, Filter, If
+from .features import FilterFeatures
 from .sets import ABSENT, ALLOWED, MACHINE, PROCESSES, TIMESTAMPS, X86_64_ONLY
 
 TYPE_CHECKING = False
@@ -25,36 +25,6 @@ if TYPE_CHECKING:
     from .expr import Condition, Rule
 
 _EPERM = Errno(errno.EPERM)
-
-
-class FilterFeatures(Record):
-    """What the plan knows about the guest.  The defaults are the narrowest filter that
-    runs CPython; every True is something granted, or something another wall holds.
-
-    ``processes``: fork is granted.  ``threads``: so are threads.  ``jit``: native code
-    may be made from data.  ``load_code``: extension modules may still be mapped; False
-    where writable places are not ``noexec`` and everything native is preloaded.
-    ``own_root``: the file tree is the guest's own, so changing permissions and times
-    touches nobody else's files (Landlock does not check these).  ``own_pid``: the only
-    process that may be signalled.  ``sandboxed_signals``: a PID namespace or Landlock's
-    signal scope already confines them.  ``system_info``: sysinfo.  ``uname``: False makes
-    it EPERM, which hides the kernel release where the Python layer answers instead.
-    """
-
-    arch: str
-    processes: bool = False
-    threads: bool = True
-    jit: bool = False
-    load_code: bool = True
-    own_root: bool = False
-    own_pid: int | None = None
-    sandboxed_signals: bool = False
-    system_info: bool = False
-    uname: bool = True
-
-    def __post_init__(self) -> None:
-        if self.own_pid is not None and not 1 <= self.own_pid <= 0x7FFF_FFFF:
-            raise FilterError(f"own_pid must be a process number, not {self.own_pid}")
 
 
 def guest_filter(features: FilterFeatures) -> Filter:

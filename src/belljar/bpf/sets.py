@@ -153,7 +153,7 @@ POLLING: Final = {
     "epoll_wait": "asyncio's event loop waits with it",
     "eventfd": "the older eventfd2, still made by some C code",
     "eventfd2": "a counter as a descriptor, 8 bytes; os.eventfd",
-    "poll": "waits for descriptors; select.poll, and subprocess and multiprocessing by way of selectors",
+    "poll": "waits for descriptors; select.poll, selectors, multiprocessing",
     "ppoll": "what poll is on aarch64",
     "pselect6": "what select is on aarch64 and in newer C libraries",
     "select": "waits for descriptors; select.select",

@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..plan import Plan
+    from ..plan.steps import Plan
 
 START_S = 60.0  # preloads of a whole data stack on a slow disk; no guest is waiting yet
 _ERROR_BYTES = 4096  # of what a zygote that cannot start says; the last lines tell

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 GRACE_S = 0.25  # after its output was cut: for finally blocks, not for work
 START_S = 30.0  # fork to ready; a machine that takes longer is not merely busy
 DRAIN_S = 1.0  # what a dead guest left in its pipes is there at once
+MOST_DENIALS = 100  # kept; whoever reads a result looks at the first few
+_LAST_WORDS = 1000  # characters of what a guest that never got ready said
 SIGKILL, SIGXCPU, SIGXFSZ = 9, 24, 25
 _FINEST_CPU_CHECK_S = 0.002  # the CPU clock is read no more often than this
 
@@ -46,7 +48,9 @@ class Attempt:
         self._kill_at = now + START_S
         self._next_cpu_check = 0.0
         self._cpu_s = 0.0
-        self._output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+        # One buffer each: a list of the pieces would let a guest that writes byte by byte
+        # cost the host forty times what it wrote.
+        self._output = {"stdout": bytearray(), "stderr": bytearray()}
         self._output_bytes = 0
         self._truncated: list[str] = []
         self._open = {"stdout", "stderr"}
@@ -71,19 +75,36 @@ class Attempt:
 
     def deadline(self) -> float:
         """When the driver must send a ``Tick`` at the latest, on the monotonic clock."""
-        if self._started_at is None or self._finished is not None or self._killed:
-            return self._kill_at
-        return min(self._kill_at, self._next_cpu_check)
+        if self._running:
+            return min(self._kill_at, self._next_cpu_check)
+        return self._kill_at
 
     @property
     def wants_cpu(self) -> bool:
         """Whether the next ``Tick`` should carry the CPU time."""
         return self._started_at is not None and self._exited is None
 
+    @property
+    def _running(self) -> bool:
+        """Whether the run's own limits still decide: the code has it, and no end is in sight."""
+        return (
+            self._started_at is not None
+            and self._finished is None
+            and self._cause is None
+            and self._exited is None
+            and not self._killed
+        )
+
     # --- what the driver tells -----------------------------------------------------------
 
     def handle(self, event: e.Event, now: float) -> list[e.Instruction]:
         """Take one event; returns what to do about it, in order."""
+        instructions = self._take(event, now)
+        if self.done and self.failure is None:
+            self.failure = self._stillborn()
+        return instructions
+
+    def _take(self, event: e.Event, now: float) -> list[e.Instruction]:
         if isinstance(event, e.Tick):
             return self._tick(event, now)
         if isinstance(event, e.LinkData):
@@ -93,19 +114,19 @@ class Attempt:
         if isinstance(event, e.OutputClosed):
             self._open.discard(event.stream)
         elif isinstance(event, e.LinkClosed):
+            # Also in the middle of a frame: a guest may be killed while it speaks, and by
+            # what, the kernel says.
             self._link_open = False
-            if self._finished is None and self._violation is None:
-                try:
-                    self._connection.receive_eof()
-                except RemoteError as error:
-                    self._violation = str(error)
         elif isinstance(event, e.Spawned):
             self._marks["spawned"] = event.at
+            if self._killed:
+                return [e.Kill()]  # the first one had no pidfd to go through yet
         elif isinstance(event, e.Confined):
             self._marks["confined"] = event.at
         elif isinstance(event, e.Exited):
-            self._exited = event
-            self._kill_at = now + DRAIN_S
+            if self._exited is None:
+                self._exited = event
+                self._kill_at = now + DRAIN_S
         elif isinstance(event, e.SpawnFailed):
             text = f"{event.text} (errno {event.errno})"
             self.failure = SetupFailed(event.step, text, retryable=event.errno in (11, 12, 23, 24))
@@ -117,6 +138,16 @@ class Attempt:
             return self._kill()
         return []
 
+    def _stillborn(self) -> SandboxFailure | None:
+        """What went wrong where the guest ended before it was handed the code."""
+        exited = self._exited
+        if exited is None or self._started_at is not None or self.interrupted or self._violation:
+            return None
+        how = f"signal {exited.signal}" if exited.signal else f"exit code {exited.code}"
+        said = self._output["stderr"].decode("utf-8", "replace").strip()[-_LAST_WORDS:]
+        text = f"the guest ended before it was ready ({how}): {said or 'it said nothing'}"
+        return SetupFailed("start", text)
+
     def _tick(self, event: e.Tick, now: float) -> list[e.Instruction]:
         if event.cpu_s is not None:
             self._cpu_s = max(self._cpu_s, event.cpu_s)
@@ -125,18 +156,19 @@ class Attempt:
             if now >= self._kill_at:
                 self._open.clear()
                 self._link_open = False
+                self._kill_at = math.inf
             return []
-        if self._started_at is not None and self._finished is None and self._cause is None:
+        started = self._started_at
+        if started is not None and self._running:
             if self._cpu_s >= self._limits.cpu_s:
                 self._cause = LimitHit("cpu", self._limits.cpu_s, self._cpu_s, "kernel")
                 return self._kill()
-            if now >= self._started_at + self._limits.wall_s:
-                used = now - self._started_at
-                self._cause = LimitHit("wall", self._limits.wall_s, used, "kernel")
+            if now >= self._kill_at:
+                self._cause = LimitHit("wall", self._limits.wall_s, now - started, "kernel")
                 return self._kill()
             self._plan_cpu_check(now)
         if now >= self._kill_at and not self._killed:
-            if self._started_at is None:
+            if started is None:
                 self.failure = SetupFailed(
                     "start", "the guest was not ready in time", retryable=True
                 )
@@ -160,19 +192,23 @@ class Attempt:
         instructions: list[e.Instruction] = []
         for event in received:
             if isinstance(event, Ready):
+                if self._killed or self._exited is not None:
+                    continue  # too late: it is not handed the code any more
                 self._marks["ready"] = now
                 self._started_at = now
                 self._kill_at = now + self._limits.wall_s
                 self._plan_cpu_check(now)
                 instructions.append(e.Send(self._connection.send(self._order)))
             elif isinstance(event, Denied):
-                room = 100 - len(self._denials)
+                room = MOST_DENIALS - len(self._denials)
                 self._denials.extend(
                     Denial(entry.action, entry.target, entry.grant)
                     for entry in event.entries[:room]
                 )
             elif isinstance(event, Finished):
                 self._finished = event
+                if self._killed or self._exited is not None:
+                    continue  # its end is under way; only what it said is of interest
                 self._kill_at = now + GRACE_S
                 instructions.append(e.Send(self._connection.send(Close())))
         return instructions
@@ -181,8 +217,7 @@ class Attempt:
         room = self._limits.output_bytes - self._output_bytes
         kept = event.data[: max(room, 0)]
         self._output_bytes += len(event.data)
-        if kept:
-            self._output[event.stream].append(kept)
+        self._output[event.stream] += kept
         instructions: list[e.Instruction] = [e.Deliver(event.stream, kept)] if kept else []
         if len(kept) == len(event.data):
             return instructions
@@ -190,15 +225,19 @@ class Attempt:
             self._truncated.append(event.stream)
         if not self._stopped:
             self._stopped = True
-            if self._cause is None and self._exited is None:
+            if self._cause is None and self._violation is None and not self.interrupted:
+                # Whether the exit is known already is chance; the guest wrote before it ended.
                 allowed = self._limits.output_bytes
                 self._cause = LimitHit("output", allowed, self._output_bytes, "kernel")
+            if self._exited is None:
                 self._kill_at = min(self._kill_at, now + GRACE_S)
             instructions.append(e.StopReading())
             self._open.clear()
         return instructions
 
     def _kill(self) -> list[e.Instruction]:
+        if self._exited is not None:
+            return []
         self._killed = True
         self._kill_at = math.inf  # the kernel ends it; there is nothing more to wait for
         return [e.Kill()]
@@ -212,41 +251,39 @@ class Attempt:
             raise AssertionError("the run is not done")
         base = Result(
             status="crashed",
-            stdout=b"".join(self._output["stdout"]),
-            stderr=b"".join(self._output["stderr"]),
+            stdout=bytes(self._output["stdout"]),
+            stderr=bytes(self._output["stderr"]),
             denials=tuple(self._denials),
             usage=self._usage(exited),
             truncated=tuple(self._truncated),
         )
-        claimed = self._claimed(base)
         if self._cause is not None:
-            return claimed.replace(
-                status="limit", limit=self._cause, value=None, exit_code=None, signal=None
-            )
+            return base.replace(status="limit", limit=self._cause, error=self._error_claimed())
         if self._violation is not None:
             error = ErrorText(GuestProtocolError.__name__, self._violation, self._violation)
             return base.replace(error=error)
         if self._finished is not None:
-            return claimed
+            return self._claimed(base, self._finished)
         return self._unannounced(base, exited)
 
-    def _claimed(self, base: Result) -> Result:
-        """The guest's own last word, if it had one."""
-        finished = self._finished
-        if finished is None:
-            return base
+    def _error_claimed(self) -> ErrorText | None:
+        told = None if self._finished is None else self._finished.error
+        if told is None:
+            return None
+        return ErrorText(told.type, told.message, told.traceback, tuple(told.notes))
+
+    def _claimed(self, base: Result, finished: Finished) -> Result:
+        """The guest's own last word."""
         if finished.outcome == "exited":
             return base.replace(status="exited", exit_code=finished.exit_code or 0)
-        if finished.outcome == "raised" and finished.error is not None:
-            told = finished.error
-            error = ErrorText(told.type, told.message, told.traceback, tuple(told.notes))
-            hit = self._limit_claimed(told.limit)
+        if finished.error is not None:
+            hit = self._limit_claimed(finished.error.limit)
             status = "raised" if hit is None else "limit"
-            return base.replace(status=status, error=error, limit=hit)
+            return base.replace(status=status, error=self._error_claimed(), limit=hit)
         value, trouble = None, finished.value_error
         if finished.value is not None:
             try:
-                value = decode(finished.value, self._budget)  # type: ignore[arg-type]
+                value = decode(finished.value, self._budget)
             except RemoteError as error:
                 trouble = str(error)
         return base.replace(status="ok", value=value, value_error=trouble)

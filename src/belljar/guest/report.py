@@ -6,7 +6,6 @@ Whatever they do, a description comes out, of bounded size.
 
 from __future__ import annotations
 
-
 from ..wire.events import ErrorText
 from ..wire.limits import TYPE_CHARS
 from . import denials

@@ -11,7 +11,6 @@ import stat
 import struct
 
 from ..plan.landlock import OF_A_FILE as _OF_A_FILE
-
 from .libc import syscall
 
 _VERSION_FLAG = 1

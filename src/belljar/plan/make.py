@@ -7,7 +7,7 @@ do (hide names and metadata, bound a place to write in) must be granted or is no
 
 from __future__ import annotations
 
-from ..bpf import FilterFeatures
+from ..bpf.features import FilterFeatures
 from ..errors import UnsupportedError
 from . import landlock as ll
 from .guarantees import judge

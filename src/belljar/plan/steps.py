@@ -6,7 +6,7 @@ from .._record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..bpf import FilterFeatures
+    from ..bpf.features import FilterFeatures
     from ..policy import Limits, Policy
 
     Argument = None | bool | int | str | bytes | list["Argument"] | tuple["Argument", ...]

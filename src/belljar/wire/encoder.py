@@ -196,7 +196,7 @@ _BASES: dict[Any, Callable[[Any], Any]] = {
     bytes: bytes.__bytes__,
     list: _list.copy,
     tuple: lambda value: tuple(_tuple.__iter__(value)),
-    dict: _dict.copy,
+    dict: lambda value: dict(_dict.items(value)),
     set: lambda value: set(_set.__iter__(value)),
     frozenset: lambda value: frozenset(_frozenset.__iter__(value)),
     type(None): lambda _: None,

@@ -39,7 +39,7 @@ class Budget(Record):
     depth: int = 100
     # A million numbers decode within a second; more is bulk data and goes by memfd.
     nodes: int = 1_000_000
-    # The same million as floats in a list, twice: 41 MB, rounded up.
+    # The same million as floats in a list: 57 MB by the prices below.
     memory_bytes: int = 64 * 2**20
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ MESSAGE = Budget()  # a whole frame, either direction
 VALUE = Budget(frame_bytes=MESSAGE.frame_bytes - 64 * 2**10)  # leaves the frame room for the rest
 
 # Prices in bytes, of CPython 3.11 on 64 bits with pymalloc's rounding to 16.
-NUMBER_BYTES = 32  # int up to 64 bits, float 24; -5 .. 256 are shared but counted
+NUMBER_BYTES = 48  # int up to 64 bits 36, float 24; the ints 0 .. 127 are shared and free
 TEXT_BYTES = 80  # header of a str (49 ASCII, 73 otherwise) or bytes (33)
 ARRAY_BYTES = 88  # list or tuple with its collector head and the smallest array
 ARRAY_ITEM_BYTES = 9  # a pointer, and the eighth that a growing list takes in advance

@@ -13,7 +13,6 @@ from __future__ import annotations
 import _socket
 import gc
 import os
-import resource  # for the usage that wait4 returns; a later import would find no file
 import select
 import sys
 import time

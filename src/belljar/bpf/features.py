@@ -1,0 +1,40 @@
+"""What a filter depends on, apart from the filter itself.
+
+A plan names the features long before anyone compiles the filter, and often while another
+process starts; so they have a module that costs nothing to import.
+"""
+
+from __future__ import annotations
+
+from .._record import Record
+from ..errors import PolicyError
+
+
+class FilterFeatures(Record):
+    """What the plan knows about the guest.  The defaults are the narrowest filter that
+    runs CPython; every True is something granted, or something another wall holds.
+
+    ``processes``: fork is granted.  ``threads``: so are threads.  ``jit``: native code
+    may be made from data.  ``load_code``: extension modules may still be mapped; False
+    where writable places are not ``noexec`` and everything native is preloaded.
+    ``own_root``: the file tree is the guest's own, so changing permissions and times
+    touches nobody else's files (Landlock does not check these).  ``own_pid``: the only
+    process that may be signalled.  ``sandboxed_signals``: a PID namespace or Landlock's
+    signal scope already confines them.  ``system_info``: sysinfo.  ``uname``: False makes
+    it EPERM, which hides the kernel release where the Python layer answers instead.
+    """
+
+    arch: str
+    processes: bool = False
+    threads: bool = True
+    jit: bool = False
+    load_code: bool = True
+    own_root: bool = False
+    own_pid: int | None = None
+    sandboxed_signals: bool = False
+    system_info: bool = False
+    uname: bool = True
+
+    def __post_init__(self) -> None:
+        if self.own_pid is not None and not 1 <= self.own_pid <= 0x7FFF_FFFF:
+            raise PolicyError("own_pid", f"not a process number: {self.own_pid}")
