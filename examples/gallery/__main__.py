@@ -89,9 +89,13 @@ def describe(result: belljar.Result) -> tuple[str, str]:
         outcome += f" {result.exit_code}"
     elif result.status == "limit" and result.limit is not None:
         outcome += f" {result.limit.name}"
-        detail = f"allowed {amount(result.limit.name, result.limit.allowed)}, used {amount(result.limit.name, result.limit.used)}"
+        detail = f"allowed {amount(result.limit.name, result.limit.allowed)}"
+        if result.limit.used is not None:
+            detail += f", used {amount(result.limit.name, result.limit.used)}"
     elif result.status == "crashed" and result.signal is not None:
         outcome += f" {signal.Signals(result.signal).name}"
+    elif result.status == "crashed" and result.error is not None:
+        detail = result.error.message
     if result.denials:
         first = result.denials[0]
         more = f" and {len(result.denials) - 1} more" if len(result.denials) > 1 else ""
@@ -182,6 +186,7 @@ def main() -> int:
                     )
                 row, result = execute(program, host)
                 rows.append(row)
+            belljar.close()  # ends the idle zygotes, so that what is left over shows
             harm = host.harm()
     except belljar.UnsupportedError as error:
         print(error, file=sys.stderr)

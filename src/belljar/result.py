@@ -77,16 +77,16 @@ class Result(Record):
 
     ``status`` is one of ``ok``, ``raised``, ``exited``, ``limit``, ``crashed``.  ``value`` is the
     last expression's, or None; ``value_error`` says why a value could not cross.
-    ``stdout`` and ``stderr`` are bytes as written, also by C code; ``truncated`` names the
-    streams that were cut.  ``exit_code`` is set for ``exited``, ``limit`` for ``limit``,
+    ``stdout_bytes`` and ``stderr_bytes`` are what was written, also by C code, and
+    ``stdout`` and ``stderr`` the same as text; ``truncated`` names the streams that were cut.  ``exit_code`` is set for ``exited``, ``limit`` for ``limit``,
     ``signal`` for ``crashed`` where a signal ended it.
     """
 
     status: str
     value: Any = None
     value_error: str | None = None
-    stdout: bytes = b""
-    stderr: bytes = b""
+    stdout_bytes: bytes = b""
+    stderr_bytes: bytes = b""
     error: ErrorText | None = None
     exit_code: int | None = None
     limit: LimitHit | None = None
@@ -96,9 +96,14 @@ class Result(Record):
     truncated: tuple[str, ...] = ()
 
     @property
-    def text(self) -> str:
+    def stdout(self) -> str:
         """Standard output as text; bytes that are not UTF-8 are replaced."""
-        return self.stdout.decode("utf-8", "replace")
+        return self.stdout_bytes.decode("utf-8", "replace")
+
+    @property
+    def stderr(self) -> str:
+        """Standard error as text; bytes that are not UTF-8 are replaced."""
+        return self.stderr_bytes.decode("utf-8", "replace")
 
     @property
     def ok(self) -> bool:

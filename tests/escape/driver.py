@@ -52,9 +52,9 @@ def main() -> int:
     if entry == "main":
         code += b"\nmain()\n"
     result = belljar.run(code, name="case.py")
-    sys.stdout.buffer.write(result.stdout)
+    sys.stdout.buffer.write(result.stdout_bytes)
     sys.stdout.buffer.flush()
-    sys.stderr.buffer.write(result.stderr)
+    sys.stderr.buffer.write(result.stderr_bytes)
     use(result.value)
     if result.error is not None:
         print(result.error.traceback[-2000:].encode("ascii", "backslashreplace").decode())

@@ -18,7 +18,15 @@ from belljar.wire.schema import clip
 from belljar.wire.values import decode, encode
 
 READY = Ready({"fork": 0.001, "confine": 0.0005})
-RUN = Run(1, "print(1+1)", "main.py", {"n": 10, "text": "x\ud800"}, ("main.py", "-v"), True)
+RUN = Run(
+    1,
+    "print(1+1)",
+    "main.py",
+    {"n": 10, "text": "x\ud800"},
+    ("main.py", "-v"),
+    True,
+    {"a/b.csv": b"1,2"},
+)
 DENIED = Denied(1, (Denial("open", "/etc/shadow", 'read=["/etc/shadow"]'),))
 ERROR = ErrorText("ValueError", "no", "Traceback ...", ("a note",), "memory")
 ENDS = [
@@ -95,7 +103,7 @@ def frames_of_a_guest() -> list[bytes]:
     guest = Connection("guest")
     frames = [guest.send(READY)]
     for number, end in enumerate(ENDS, 1):
-        guest.receive_data(frame(0x01, [number, "", "m", {}, [], True]))
+        guest.receive_data(frame(0x01, [number, "", "m", {}, [], True, {}]))
         frames.append(guest.send(DENIED.replace(run_id=number)))
         frames.append(guest.send(end.replace(run_id=number)))
     return frames
@@ -118,13 +126,16 @@ def test_any_bytes_give_events_or_one_error_and_then_the_same_error(pieces, stat
         host.receive_data(bytes(stream))
         host.receive_eof()
     except RemoteError as error:
-        assert host.state == "ERROR"
-        for again in (lambda: host.receive_data(FRAMES[0]), host.receive_eof):
-            with pytest.raises(RemoteError) as caught:
-                again()
-            assert str(caught.value) == str(error)
-        with pytest.raises(LocalError):
-            host.send(RUN)
+        breach = str(error)
+    else:
+        return
+    assert host.state == "ERROR"
+    for again in (lambda: host.receive_data(FRAMES[0]), host.receive_eof):
+        with pytest.raises(RemoteError) as caught:
+            again()
+        assert str(caught.value) == breach
+    with pytest.raises(LocalError):
+        host.send(RUN)
 
 
 def test_every_order_that_is_not_in_the_table_is_refused():
@@ -142,7 +153,7 @@ def test_every_order_that_is_not_in_the_table_is_refused():
 def test_a_role_refuses_the_other_roles_events_by_their_head():
     host, guest = running()
     with pytest.raises(RemoteError, match="may not come from there"):
-        host.receive_data(frame(0x01, [2, "", "m", {}, [], True])[:5])
+        host.receive_data(frame(0x01, [2, "", "m", {}, [], True, {}])[:5])
     with pytest.raises(RemoteError, match="may not come from there"):
         guest.receive_data(FRAMES[2][:5])
 
@@ -268,7 +279,13 @@ def test_the_same_schema_holds_for_what_we_send():
         with pytest.raises(LocalError):
             guest.send(bad)
     assert host.receive_data(guest.send(ENDS[0])) == [ENDS[0]]  # none of them did harm
-    for bad in (RUN, RUN.replace(run_id=0), RUN.replace(run_id=2, code=1), DENIED):
+    for bad in (
+        RUN,
+        RUN.replace(run_id=0),
+        RUN.replace(run_id=2, code=1),
+        RUN.replace(run_id=2, files={"a": "text"}),
+        DENIED,
+    ):
         with pytest.raises(LocalError):
             host.send(bad)
     with pytest.raises(NotConvertible, match=r"\['f'\] is of type"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -31,7 +32,7 @@ def test_any_cut_gives_the_same_frames(frames, cuts):
     decoder = FrameDecoder(CAPS)
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     got = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         got += decoder.feed(stream[start:end])
     assert got == frames
     assert not decoder.mid_frame

@@ -178,7 +178,7 @@ def test_bombs_stay_within_the_memory_budget(item):
         ["\U0001f600" * 60_000],
         ["x" * 250_000 + "\U0001f600"],
         ["\ud800\\" * 20_000],
-        list(range(10**9, 10**9 + 20_000)),
+        list(range(10**9, 10**9 + 15_000)),
         [(n, float(n)) for n in range(4_000)],
         dict.fromkeys(range(6000)),
         {str(n): n for n in range(3_000)},
@@ -288,7 +288,7 @@ def test_keys_that_cannot_be_hashed_are_refused(data):
         extension(scalars.FRACTION, b"\x00\x01\x01\x00"),  # 1/0
         extension(scalars.FRACTION, b"\x00\x01\x01\xff"),  # 1/-1
         extension(scalars.FRACTION, b"\xff\xff\x01\x01"),
-        extension(scalars.FRACTION, b"\x0f\xff" + b"\x01" * 4_095 + b"\x01" * 4_097),
+        extension(scalars.FRACTION, b"\x03\xff" + b"\x01" * 1_023 + b"\x01" * 1_025),
         extension(scalars.DECIMAL, b""),
         extension(scalars.DECIMAL, b" 1"),
         extension(scalars.DECIMAL, b"1_0"),

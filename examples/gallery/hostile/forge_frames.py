@@ -1,7 +1,7 @@
 """Writes rubbish and fake frames into every descriptor that is open.
 
 tries:  to speak for the agent on its own socket
-expect: GuestProtocolError
+expect: crashed
 """
 
 import os

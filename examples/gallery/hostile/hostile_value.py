@@ -1,7 +1,7 @@
-"""Gives back an object whose every method is a trap.
+"""Gives back an object whose every method is a trap; its finaliser springs it, inside.
 
 tries:  to run its own methods on the host
-expect: ok
+expect: exited 99
 prints: handing over a trap
 """
 

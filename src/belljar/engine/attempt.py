@@ -251,8 +251,8 @@ class Attempt:
             raise AssertionError("the run is not done")
         base = Result(
             status="crashed",
-            stdout=bytes(self._output["stdout"]),
-            stderr=bytes(self._output["stderr"]),
+            stdout_bytes=bytes(self._output["stdout"]),
+            stderr_bytes=bytes(self._output["stderr"]),
             denials=tuple(self._denials),
             usage=self._usage(exited),
             truncated=tuple(self._truncated),

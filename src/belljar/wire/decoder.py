@@ -4,8 +4,9 @@ What: one loop over a stack of containers being filled.  Because: the sender cho
 nesting, and a decoder that calls itself dies of it.  Then: a count is held against the bytes
 that are left, and a price against the budget, before anything is made.
 
-Time: under a microsecond per node, measured at the worst 1.5 s for a whole default budget of
-honest types and 3 s for one of hostile keys (``keys``).
+Time: 0.15 to 0.6 us per byte-sized value, under a second for a whole default budget of any
+one honest type.  The worst of the hostile ones found (``keys``: equal hashes, long walks,
+fractions that are slow to compare; fractions whose gcd is slow) take 1 to 1.5 s.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ __all__ = [
     "integer",
     "mapping",
     "number",
+    "octets",
     "one_of",
     "optional",
     "record",
@@ -101,6 +102,13 @@ def source(value: Any) -> Any:
     """Program text, or its bytes, whose encoding Python finds out."""
     if type(value) is not str and type(value) is not bytes:
         raise Mismatch("str or bytes")
+    return value
+
+
+def octets(value: Any) -> Any:
+    """Bytes, of any length that the frame has room for."""
+    if type(value) is not bytes:
+        raise Mismatch("bytes")
     return value
 
 

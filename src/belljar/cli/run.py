@@ -1,0 +1,93 @@
+"""``belljar run``: one program, one fresh guest, its output as it comes, its exit code.
+
+What: read the program, make the policy, drive the guest, say how it ended.  Because: the
+process is the command's own, with one thread and no secrets of a host program's, the
+zygote is forked from it, which saves one start of Python.  Then: each import stands where
+it is first needed, and most of them behind the fork.
+"""
+
+from __future__ import annotations
+
+from . import streams
+from .program import ProgramError, read_program
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..result import Result
+    from .options import Parsed
+
+EXIT_RAISED, EXIT_USAGE, EXIT_UNSUPPORTED, EXIT_LIMIT, EXIT_CRASHED, EXIT_OURS = 1, 2, 3, 4, 5, 70
+
+
+def run(parsed: Parsed) -> int:
+    """Carry out ``belljar run``; returns the exit code.
+
+    Raises ``streams.OutputFailed`` when nobody takes the output, after the guest's end.
+    """
+    from ..errors import BelljarError
+
+    as_json = "json" in parsed.switches
+    output = None if as_json else streams.Output()
+    try:
+        result = _execute(parsed, output)
+    except (BelljarError, ProgramError) as error:
+        from .messages import describe_failure
+
+        streams.complain_at_length(describe_failure(error))
+        if as_json:
+            from .objects import failure_object
+
+            streams.say(failure_object(error))
+        return exit_code_of(error)
+    if output is None:
+        from .objects import result_object
+
+        streams.say(result_object(result))
+        return exit_code(result)
+    output.finish()
+    if result.status not in ("ok", "exited") or result.denials:
+        from .messages import describe_result
+
+        quiet = "quiet" in parsed.switches
+        streams.complain_at_length(describe_result(result, quiet=quiet))
+    return exit_code(result)
+
+
+def _execute(parsed: Parsed, output: streams.Output | None) -> Result:
+    program = read_program(parsed)
+    from ..api.machine import Own
+    from .policies import make_policy
+
+    policy = make_policy(parsed)
+    with Own(policy) as own:
+        # The zygote starts meanwhile; what is needed to talk to it is imported beside it.
+        from ..api.run import make_feed, make_order, run_own
+
+        want_value = output is None
+        order = make_order(
+            program.code, policy, None, (), None, program.name, want_value=want_value
+        )
+        order = order.replace(argv=(program.argv[0], *policy.argv, *program.argv[1:]))
+        feed = make_feed(None, policy)
+        return run_own(own, policy, order, feed, None if output is None else output.take)
+
+
+def exit_code(result: Result) -> int:
+    """What the command exits with after a run that took place."""
+    if result.status == "exited":
+        return (result.exit_code or 0) & 0xFF
+    return {
+        "ok": 0,
+        "raised": EXIT_RAISED,
+        "limit": EXIT_LIMIT,
+        "crashed": EXIT_CRASHED,
+    }[result.status]
+
+
+def exit_code_of(error: Exception) -> int:
+    """What it exits with when no run took place."""
+    from ..errors import PolicyError, UnsupportedError
+
+    if isinstance(error, (PolicyError, ProgramError)):
+        return EXIT_USAGE
+    return EXIT_UNSUPPORTED if isinstance(error, UnsupportedError) else EXIT_OURS

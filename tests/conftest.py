@@ -1,0 +1,53 @@
+"""What several directories of tests share.
+
+What: a check that this machine has the walls, and a place on the host that permissions leave
+open to everybody.  Because: a canary that only root could read would be guarded by its mode
+and not by belljar, and a machine without namespaces fails every test with one and the same
+sentence.  Then: such a machine skips with that sentence, and every canary is world-readable.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import belljar
+
+
+@pytest.fixture(scope="session")
+def walls() -> None:
+    """Skips where this machine cannot enforce the empty policy, with what is missing."""
+    try:
+        belljar.run("None")
+    except belljar.UnsupportedError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def open_dir() -> Iterator[Path]:
+    """A directory of the host that everybody may read, write and search."""
+    path = Path(tempfile.mkdtemp(prefix="belljar-test-", dir="/var/tmp"))
+    path.chmod(0o777)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def cases() -> Path:
+    """The folder of real programs and attacks that lies beside the repository."""
+    path = cases_folder()
+    if path is None:
+        pytest.skip("no cases: ../shared/cases is not there and BELLJAR_CASES is not set")
+    return path
+
+
+def cases_folder() -> Path | None:
+    """``$BELLJAR_CASES``, else ``../shared/cases`` beside the repository, if it exists."""
+    named = os.environ.get("BELLJAR_CASES")
+    path = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "cases"
+    return path if path.is_dir() else None

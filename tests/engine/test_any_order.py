@@ -1,0 +1,193 @@
+"""Any events in any order: no exception, no busy loop, and always an end (K1)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from belljar.engine import events as e
+from belljar.engine.attempt import Attempt
+from belljar.policy import Limits
+from belljar.result import STATUSES
+from belljar.wire.connection import Connection
+from belljar.wire.events import Denial, Denied, ErrorText, Finished, Ready, Run
+from belljar.wire.limits import Budget
+
+BUDGET = Budget(memory_bytes=2**20)
+ORDER = Run(1, "1", "<code>", {})
+
+
+def _frames() -> list[bytes]:
+    """What an honest guest says, and each of its frames alone, to be put in any order."""
+    host, guest = Connection("host"), Connection("guest")
+    ready = guest.send(Ready({}))
+    host.receive_data(ready)
+    guest.receive_data(host.send(ORDER))
+    denied = guest.send(Denied(1, (Denial("open", "/x", "read"),)))
+    frames = [ready, denied, denied[:5]]
+    for finished in (
+        Finished(1, "ok", value=b"\x01"),  # type: ignore[arg-type]
+        Finished(1, "exited", exit_code=3),
+        Finished(1, "raised", error=ErrorText("E", "m", "t", limit="memory")),
+    ):
+        one = Connection("guest")
+        one.send(Ready({}))
+        host = Connection("host")
+        host.receive_data(ready)
+        one.receive_data(host.send(ORDER))
+        frames.append(one.send(finished))
+    return frames
+
+
+FRAMES = _frames()
+READY = FRAMES[0]
+times = st.sampled_from([0.0, 0.0001, 0.01, 0.3, 1.5, 40.0])
+streams = st.sampled_from(["stdout", "stderr"])
+facts = st.one_of(
+    st.just(e.Spawned(1.0)),
+    st.just(e.Confined(2.0)),
+    st.builds(e.SpawnFailed, st.just("fork"), st.sampled_from([0, 11, 22]), st.text(max_size=3)),
+    st.builds(
+        e.Exited,
+        st.sampled_from([0, 0, 9, 11, 24, 25]),
+        st.integers(0, 255),
+        st.sampled_from([0.0, 1.0, 3.0]),
+        st.just(1),
+        st.just(3.0),
+    ),
+    st.just(e.ZygoteGone()),
+    st.just(e.LinkClosed()),
+    st.builds(e.OutputClosed, streams),
+    st.just(e.Interrupted()),
+)
+hostile = st.one_of(
+    st.builds(e.LinkData, st.sampled_from(FRAMES)),
+    st.builds(e.LinkData, st.sampled_from(FRAMES)),
+    st.builds(e.LinkData, st.binary(min_size=1, max_size=20)),
+    st.builds(e.Output, streams, st.binary(min_size=1, max_size=6)),
+)
+ticks = st.builds(e.Tick, st.none() | st.sampled_from([0.0, 0.5, 5.0]))
+stories = st.lists(st.tuples(times, hostile | facts | ticks | hostile | ticks), max_size=14)
+limits = st.builds(
+    Limits,
+    wall_s=st.sampled_from([0.001, 1, 5]),
+    cpu_s=st.sampled_from([0.001, 2, 60]),
+    output_bytes=st.sampled_from([0, 5, 1000]),
+    threads=st.sampled_from([0, 16, 4096]),
+)
+
+
+def check(attempt: Attempt, now: float) -> None:
+    """What holds after every event."""
+    assert not math.isnan(attempt.deadline())
+    if attempt.done and attempt.failure is None:
+        result = attempt.result()
+        assert result.status in STATUSES
+        assert (result.limit is not None) == (result.status == "limit")
+        assert result.value is None or result.status == "ok"
+        assert (result.exit_code is not None) == (result.status == "exited")
+        assert result.signal is None or result.status == "crashed"
+
+
+def tell(attempt: Attempt, event: e.Event, now: float, killed: bool, limits: Limits) -> bool:
+    instructions = attempt.handle(event, now)
+    check(attempt, now)
+    if isinstance(event, e.Tick) and not attempt.done:
+        assert attempt.deadline() > now, "a driver would spin"
+    for one in instructions:
+        if isinstance(one, e.Deliver):
+            assert one.data
+    return killed or e.Kill() in instructions
+
+
+@settings(max_examples=400, deadline=None)
+@given(stories, limits, st.booleans())
+def test_any_story_has_an_end(story, limits, ready):
+    now = 100.0
+    attempt = Attempt(ORDER, limits, BUDGET, now)
+    killed = False
+    delivered = 0
+    if ready:
+        story = [(0.0, e.LinkData(READY)), *story]
+    for passed, event in story:
+        now += passed
+        if attempt.failure is not None:
+            break
+        killed = tell(attempt, event, now, killed, limits)
+    # Every guest ends: by itself, or because the engine has it killed at its own deadline.
+    for _ in range(10_000):
+        if attempt.done or killed:
+            break
+        assert attempt.deadline() < math.inf, "nobody would ever end this guest"
+        now = max(now, attempt.deadline())
+        killed = tell(attempt, e.Tick(None), now, killed, limits)
+    assert attempt.done or killed
+    if not attempt.done:
+        for event in (
+            e.Exited(9, 0, 0.1, 1, now),
+            e.LinkClosed(),
+            e.OutputClosed("stdout"),
+            e.OutputClosed("stderr"),
+        ):
+            tell(attempt, event, now, killed, limits)
+    assert attempt.done
+    if attempt.failure is None:
+        result = attempt.result()
+        delivered = len(result.stdout_bytes) + len(result.stderr_bytes)
+        assert delivered <= limits.output_bytes
+
+
+@settings(max_examples=200, deadline=None)
+@given(stories, limits)
+def test_after_the_exit_a_pipe_held_elsewhere_delays_the_end_but_not_for_ever(story, limits):
+    now = 100.0
+    attempt = Attempt(ORDER, limits, BUDGET, now)
+    attempt.handle(e.LinkData(READY), now)
+    attempt.handle(e.Exited(0, 0, 0.1, 1, now), now)
+    for passed, event in story:
+        if attempt.done:
+            break
+        now += min(passed, 0.01)
+        tell(attempt, event, now, False, limits)
+    for _ in range(3):
+        if attempt.done:
+            return
+        assert attempt.deadline() < math.inf
+        now = max(now, attempt.deadline())
+        tell(attempt, e.Tick(None), now, False, limits)
+    assert attempt.done
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=4))
+def test_any_bytes_from_the_guest_are_an_outcome(data, cuts):
+    """Line one of the wire's contract, seen from the engine: never another exception."""
+    attempt = Attempt(ORDER, Limits(), BUDGET, 1.0)
+    attempt.handle(e.LinkData(READY), 1.0)
+    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    for first, last in itertools.pairwise(edges):
+        attempt.handle(e.LinkData(data[first:last]), 1.0)
+    for event in (e.LinkClosed(), e.OutputClosed("stdout"), e.OutputClosed("stderr")):
+        attempt.handle(event, 1.0)
+    attempt.handle(e.Exited(0, 0, 0.1, 1, 2.0), 2.0)
+    assert attempt.done
+    assert attempt.result().status in ("crashed", "exited")
+
+
+@pytest.mark.parametrize("threads", [0, 16, 4096])
+@pytest.mark.parametrize("cores", [1, 4])
+def test_the_cpu_clock_is_read_seldom_and_in_time(threads, cores):
+    """A busy guest is caught within a few milliseconds of its limit, by few questions (R2)."""
+    cores = min(cores, threads + 1)
+    attempt = Attempt(ORDER, Limits(cpu_s=5, wall_s=60, threads=threads), BUDGET, 0.0)
+    attempt.handle(e.LinkData(READY), 0.0)
+    now, questions = 0.0, 0
+    while not attempt.handle(e.Tick(now * cores), now):
+        questions += 1
+        now = attempt.deadline()
+    assert now * cores == pytest.approx(5, abs=0.02)
+    assert questions < 600
