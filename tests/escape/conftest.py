@@ -55,6 +55,12 @@ def file_wall(request: pytest.FixtureRequest) -> Iterator[Wall]:
     yield from _arrange(request.param)
 
 
+@pytest.fixture(params=["all", "no Landlock", "no filter"])
+def tree_wall(request: pytest.FixtureRequest) -> Iterator[Wall]:
+    """The walls around a granted directory, which exists with a canonical root only."""
+    yield from _arrange(request.param)
+
+
 @pytest.fixture(params=["all", "no filter", "no root"])
 def call_wall(request: pytest.FixtureRequest) -> Iterator[Wall]:
     """The walls around processes and network together, without the filter, with it alone."""

@@ -113,7 +113,7 @@ FRAMES = frames_of_a_guest()
 PIECES = st.lists(st.sampled_from(FRAMES) | st.binary(max_size=20), max_size=8)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(PIECES, st.sampled_from(["STARTING", "IDLE", "RUNNING"]), st.data())
 def test_any_bytes_give_events_or_one_error_and_then_the_same_error(pieces, state, data):
     host = {"STARTING": lambda: Connection("host"), "IDLE": lambda: idle()[0]}.get(

@@ -38,7 +38,7 @@ def test_any_bytes_give_a_value_or_one_error(data):
         decode(data, SMALL)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(VALUES, st.data())
 def test_changed_bytes_give_a_value_or_one_error(value, data):
     mutant = bytearray(encode(value))

@@ -21,19 +21,19 @@ from belljar.wire.values import decode, encode
 from .strategies import PLAIN, VALUES, same
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(VALUES)
 def test_every_value_comes_back_the_same(value):
     assert same(decode(encode(value)), value)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(PLAIN)
 def test_plain_values_are_encoded_as_msgpack_does(value):
     assert encode(value) == msgpack.packb(value)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(PLAIN)
 def test_what_msgpack_encodes_is_decoded(value):
     assert same(decode(msgpack.packb(value)), value)
@@ -45,7 +45,7 @@ def test_single_floats_of_other_encoders_are_decoded(value):
     assert same(decode(msgpack.packb(value, use_single_float=True)), value)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(VALUES)
 def test_every_encoding_is_valid_msgpack(value):
     parts = msgpack.Unpacker(strict_map_key=False, max_ext_len=2**20, use_list=False)
@@ -250,7 +250,7 @@ def test_the_encoder_keeps_the_budget_and_the_decoder_agrees(value):
         decode(encode(value), small)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(VALUES, st.integers(1, 3_000), st.integers(1, 60), st.integers(1, 5))
 def test_what_is_encoded_under_a_budget_is_decoded_under_it(value, memory, nodes, depth):
     budget = Budget(frame_bytes=2_000, depth=depth, nodes=nodes, memory_bytes=memory)

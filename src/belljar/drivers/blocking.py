@@ -81,7 +81,7 @@ class _Loop:
         self.watch(ends.link.fileno(), self.on_link)
         for name, fd in (("stdout", ends.stdout), ("stderr", ends.stderr)):
             if fd is not None:
-                self.watch(fd, lambda _event, name=name: self.on_stream(name))
+                self.watch(fd, self.reader_of(name))
 
     def watch(self, fd: int, handler: Callable[[int], None], events: int = select.POLLIN) -> None:
         self.handlers[fd] = handler
@@ -179,6 +179,9 @@ class _Loop:
             else:
                 self.unwatch(self.ends.link.fileno())
                 self.tell(e.LinkClosed())
+
+    def reader_of(self, name: str) -> Callable[[int], None]:
+        return lambda _event: self.on_stream(name)
 
     def on_stream(self, name: str) -> None:
         fd: int | None = getattr(self.ends, name)

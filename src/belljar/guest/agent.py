@@ -36,7 +36,7 @@ def prepare(settings: dict[str, Any]) -> None:
 
     for name in ("exit", "quit"):
         setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D (i.e. EOF)"))
-    builtins.help = _sitebuiltins._Helper()
+    builtins.help = _sitebuiltins._Helper()  # pyright: ignore[reportPrivateUsage]
     builtins.__sandboxed__ = True  # type: ignore[attr-defined]
     sys.stdin = sys.__stdin__ = _text(0, "r", "strict")  # type: ignore[misc]
     sys.stdout = sys.__stdout__ = _text(1, "w", "strict")  # type: ignore[misc]
@@ -68,7 +68,7 @@ def serve(link: int, settings: dict[str, Any]) -> int:
         data = os.read(link, _READ_BYTES)
         if not data:
             return 0
-        for event in connection.receive_data(data):
+        for event in connection.receive_data(memoryview(data)):
             if isinstance(event, Close):
                 return 0
             if isinstance(event, Run):

@@ -58,7 +58,7 @@ def run(order: Run, budget: Budget) -> Finished:
     if exit_code is not None:
         return Finished(run_id=order.run_id, outcome="exited", exit_code=exit_code)
     encoded, trouble = _encode(value, budget)
-    return Finished(run_id=order.run_id, outcome="ok", value=encoded, value_error=trouble)
+    return Finished(order.run_id, "ok", encoded, trouble)
 
 
 def _main_module(order: Run) -> ModuleType:
@@ -140,7 +140,7 @@ def _end_of_program() -> None:
         threading._shutdown()
     import atexit
 
-    atexit._run_exitfuncs()
+    atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
 
 
 def _exit_code(exit_: SystemExit) -> int:
@@ -165,7 +165,7 @@ def _flush() -> None:
             del exception
 
 
-def _encode(value: object, budget: Budget) -> tuple[bytes | None, str | None]:
+def _encode(value: object, budget: Budget) -> tuple[Any, str | None]:
     try:
         return encode(value, budget), None
     except NotConvertible as error:

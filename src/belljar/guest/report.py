@@ -126,7 +126,7 @@ def _below_us(frames: Any, name: str) -> Any:
 
 def _type_name(exception: BaseException) -> str:
     kind = type(exception)
-    name = _safely(lambda: str(type.__dict__["__qualname__"].__get__(kind)), "exception")
+    name: str = _safely(lambda: str(type.__dict__["__qualname__"].__get__(kind)), "exception")
     module = _safely(lambda: kind.__module__, "builtins")
     if module in ("builtins", "__main__") or type(module) is not str:
         return name

@@ -13,6 +13,10 @@ from ..plan.support import MINIMUM_MOUNT_KERNEL, NAMESPACE_KINDS, Support
 from . import landlock, mounts, namespaces, process, seccomp
 from .libc import MACHINE, check_machine
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
 _ANSWER_BYTES = 4096
 
 
@@ -75,12 +79,12 @@ def _release() -> list[str]:
     return os.uname().release.split(".")
 
 
-def _try_namespaces(kinds: list[str]) -> str:
+def _try_namespaces(kinds: Sequence[str]) -> str:
     """Nothing if a new user namespace can have these, else the kernel's answer."""
     return _in_namespaces(kinds, lambda: "")
 
 
-def _in_namespaces(kinds: list[str], act) -> str:  # type: ignore[no-untyped-def]
+def _in_namespaces(kinds: Sequence[str], act: Callable[[], str]) -> str:
     """What ``act`` says in a child that is in new namespaces, or why it could not get there."""
     reader, writer = os.pipe()
     uid, gid = os.geteuid(), os.getegid()
@@ -88,7 +92,7 @@ def _in_namespaces(kinds: list[str], act) -> str:  # type: ignore[no-untyped-def
     if pid == 0:
         answer = "the probe failed"
         try:
-            namespaces.unshare(kinds)
+            namespaces.unshare(list(kinds))
             own = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY)
             namespaces.map_identity(0, 0, uid, gid, own)
             # A PID namespace holds its first process only after a fork.

@@ -57,6 +57,16 @@ def die_with_parent(parent_pid: int) -> None:
         os._exit(1)
 
 
+def reset_personality() -> None:
+    """The plain Linux execution domain, from the next exec on.
+
+    A host started under READ_IMPLIES_EXEC would hand on a flag that makes every readable
+    mapping executable, which no filter sees.  See personality(2).
+    """
+    if libc.personality(0) < 0 or libc.personality(0xFFFFFFFF) != 0:
+        raise failure("personality")
+
+
 def set_name(name: bytes) -> None:
     """The name that ``ps`` shows, 15 bytes at most."""
     buffer = ctypes.create_string_buffer(name[:15])

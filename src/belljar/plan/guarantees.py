@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .._record import Record
 from .steps import Held
-from .support import MINIMUM_COUNT_KERNEL, MINIMUM_MOUNT_KERNEL, NAMESPACE_KINDS
+from .support import MINIMUM_MOUNT_KERNEL, NAMESPACE_KINDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -214,9 +214,49 @@ def judge(
                 lost=lost,
             )
         )
+    for wish in _cannot_be_had(policy, support):
+        missing.append(wish[0])
+        remedy.extend(line for line in wish[1:] if line not in remedy)
     if not support.isolated and missing:
         remedy.extend(explain_namespaces(support))
     return tuple(held), tuple(missing), tuple(remedy)
+
+
+def _cannot_be_had(policy: Policy, support: Support) -> list[tuple[str, ...]]:
+    """What the policy grants and this machine cannot give without breaking a promise.
+
+    Each as what is missing, then the remedies.
+    """
+    wishes: list[tuple[str, ...]] = []
+    if policy.limits.processes:
+        wishes.append(
+            (
+                "processes: several processes of a guest cannot be counted together yet",
+                "leave processes at 0",
+            )
+        )
+    if support.isolated:
+        return wishes
+    if policy.write:
+        # Any file that can be mapped can be mapped as code, and no system call filter sees
+        # which file it is; only a noexec mount refuses that.
+        wishes.append(
+            (
+                "native code: what the guest writes could be mapped as code (needs noexec mounts)",
+                NAMESPACES_REMEDY,
+                "drop the write grants",
+            )
+        )
+    for grant in (*policy.read, *policy.write):
+        if grant.inside != grant.host:
+            wishes.append(
+                (
+                    f"files: {grant.host} cannot be shown as {grant.inside} (needs {ROOT.name})",
+                    NAMESPACES_REMEDY,
+                    "grant each path under its own name",
+                )
+            )
+    return wishes
 
 
 def explain_namespaces(support: Support) -> list[str]:
@@ -224,12 +264,11 @@ def explain_namespaces(support: Support) -> list[str]:
     lines: list[str] = []
     if "user" not in support.namespaces and support.reason("user"):
         return [f"user namespace: {support.reason('user')}"]  # the others hang on this one
-    if not support.mounts and {"user", "mount"} <= support.namespaces:
+    if support.kernel < MINIMUM_MOUNT_KERNEL:
         version = ".".join(map(str, MINIMUM_MOUNT_KERNEL))
-        lines.append(f"use Linux {version} or newer (mount_setattr), or lift what blocks it")
-    if not support.kernel >= MINIMUM_COUNT_KERNEL:
-        version = ".".join(map(str, MINIMUM_COUNT_KERNEL))
-        lines.append(f"use Linux {version} or newer to count threads per guest")
+        lines.append(f"use Linux {version} or newer, which has mount_setattr")
+    elif support.reason("mounts"):
+        lines.append(f"mounts: {support.reason('mounts')}")
     for kind in NAMESPACE_KINDS:
         reason = support.reason(kind)
         if kind not in support.namespaces and reason:

@@ -17,6 +17,7 @@ from .root import (
     PROC_SELF,
     Place,
     dynload_inside,
+    hidden,
     make_entries,
     python_name,
     site_inside,
@@ -24,6 +25,7 @@ from .root import (
     stdlib_inside,
 )
 from .steps import Plan, Step
+from .support import MINIMUM_COUNT_KERNEL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +40,10 @@ GUEST_ID = 1000  # what the guest sees as its user and group
 UNPRIVILEGED_ID = 65534  # whom a host that is root lends to its guests: the overflow user
 ZYGOTE_FILES = 4096  # descriptors of the zygote: three for each guest, and some
 PID_MARK = 0x7FE1_AB1E  # stands in a filter for the guest's own pid, known only after the fork
+# One arena, because glibc reserves up to 128 MiB of address space for each thread's own, and
+# RLIMIT_AS counts what is reserved: seven threads would use up the default memory_bytes.
+_ENVIRONMENT = {"LD_LIBRARY_PATH": LIBRARIES, "MALLOC_ARENA_MAX": "1"}
+_COUNTS = ".".join(map(str, MINIMUM_COUNT_KERNEL))
 CPU_SLACK_S = 1  # RLIMIT_CPU counts whole seconds; the host's clock is the finer wall
 
 
@@ -59,7 +65,7 @@ def make_plan(
     guarantees, missing, remedy = judge(policy, support)
     if missing:
         raise UnsupportedError(missing, remedy)
-    limits, notes = _limits_in_force(policy.limits, support)
+    limits, notes = _limits_in_force(policy.limits, support, places)
     features = FilterFeatures(
         arch=support.machine,
         processes=False,
@@ -77,7 +83,7 @@ def make_plan(
         )
         launch += (_execute_inside(interpreter),)
         search = (stdlib_inside(interpreter), *dynload_inside(interpreter))
-        site = (site_inside(interpreter),) if packages.entries else ()
+        site: tuple[str, ...] = (site_inside(interpreter),) if packages.entries else ()
         work = "/work"
     else:
         launch = (Step("new_session"), _execute_in_place(interpreter, belljar))
@@ -89,7 +95,7 @@ def make_plan(
         limits=limits,
         isolated=support.isolated,
         launch=launch,
-        guest=_confine(limits, support, interpreter, packages, places, belljar),
+        guest=_confine(limits, support, interpreter, packages, places, belljar, stdlib_names),
         filter=features,
         work=work,
         search_path=(*search, *site),
@@ -98,15 +104,23 @@ def make_plan(
     )
 
 
-def _limits_in_force(limits: Limits, support: Support) -> tuple[Limits, tuple[str, ...]]:
+def _limits_in_force(
+    limits: Limits, support: Support, places: tuple[Place, ...]
+) -> tuple[Limits, tuple[str, ...]]:
     """The policy's limits, tightened to nothing where this machine cannot count."""
     notes: list[str] = []
     changes: dict[str, int] = {}
     if not support.counts_threads and limits.threads:
         changes["threads"] = 0
-        notes.append("threads: none here; without user namespaces nothing counts them per guest")
+        lacking = "without user namespaces" if not support.isolated else f"before Linux {_COUNTS}"
+        notes.append(f"threads: none here; {lacking} nothing counts them per guest")
     if not support.isolated:
         notes.append("/work and /tmp: not here; without mount namespaces nothing bounds them")
+        if places:
+            notes.append(
+                "native code: a library in a granted place can be loaded; without mount "
+                "namespaces nothing makes it noexec"
+            )
     return limits.replace(**changes), tuple(notes)
 
 
@@ -152,7 +166,7 @@ def _launch_isolated(
 
 def _execute_inside(interpreter: Interpreter) -> Step:
     path = f"/usr/bin/{python_name(interpreter)}"
-    return Step("execute", (path, PACKAGE, ZYGOTE_FILES, {"LD_LIBRARY_PATH": LIBRARIES}))
+    return Step("execute", (path, PACKAGE, ZYGOTE_FILES, _ENVIRONMENT))
 
 
 def _execute_in_place(interpreter: Interpreter, belljar: str) -> Step:
@@ -167,11 +181,12 @@ def _confine(
     packages: PackageSet,
     places: tuple[Place, ...],
     belljar: str,
+    stdlib_names: tuple[str, ...],
 ) -> tuple[Step, ...]:
     """What each guest does to itself, in order; nothing can be taken back."""
     steps = [Step("die_with_zygote")]
     if support.isolated:
-        nested = [
+        nested: list[Argument] = [
             [staged(number), place.inside, place.directory]
             for number, place in enumerate(places)
             if place.nested
@@ -202,30 +217,31 @@ def _confine(
         rules = (
             _rules_inside(interpreter, places)
             if support.isolated
-            else _rules_in_place(interpreter, packages, places, belljar)
+            else _rules_in_place(interpreter, packages, places, belljar, stdlib_names)
         )
         abi = support.landlock_abi
-        steps.append(
-            Step("landlock", (abi, ll.handled_fs(abi), ll.handled_net(abi), ll.scoped(abi), rules))
-        )
+        handled = ll.handled_fs(abi)
+        # A rule must not name a right that is not handled: the kernel answers EINVAL.
+        known: list[Argument] = [[path, rights & handled] for path, rights in rules]
+        steps.append(Step("landlock", (abi, handled, ll.handled_net(abi), ll.scoped(abi), known)))
     steps.append(Step("seccomp"))
     return tuple(steps)
 
 
-def _rules_inside(interpreter: Interpreter, places: tuple[Place, ...]) -> list[Argument]:
+def _rules_inside(interpreter: Interpreter, places: tuple[Place, ...]) -> list[tuple[str, int]]:
     trees = {stdlib_inside(interpreter), *dynload_inside(interpreter), site_inside(interpreter)}
-    rules: list[Argument] = [
-        *([tree, ll.READ] for tree in sorted(trees)),
-        [LIBRARIES, ll.READ_FILE],
-        [PACKAGE, ll.READ],
-        ["/etc", ll.READ_FILE],
-        ["/proc", ll.READ],
-        ["/dev", ll.READ],
-        *(["/dev/" + name, ll.READ_FILE | ll.WRITE_FILE] for name in ("null", "zero", "full")),
-        ["/work", ll.WRITE],
-        ["/tmp", ll.WRITE],
+    rules = [
+        *((tree, ll.READ) for tree in sorted(trees)),
+        (LIBRARIES, ll.READ_FILE),
+        (PACKAGE, ll.READ),
+        ("/etc", ll.READ_FILE),
+        ("/proc", ll.READ),
+        ("/dev", ll.READ),
+        *(("/dev/" + name, ll.READ_FILE | ll.WRITE_FILE) for name in ("null", "zero", "full")),
+        ("/work", ll.WRITE),
+        ("/tmp", ll.WRITE),
     ]
-    rules.extend([place.inside, ll.WRITE if place.writable else ll.READ] for place in places)
+    rules.extend((place.inside, ll.WRITE if place.writable else ll.READ) for place in places)
     return rules
 
 
@@ -234,18 +250,28 @@ def _rules_in_place(
     packages: PackageSet,
     places: tuple[Place, ...],
     belljar: str,
-) -> list[Argument]:
+    stdlib_names: tuple[str, ...],
+) -> list[tuple[str, int]]:
     """The host's own tree, of which only named parts can be read."""
-    trees = [interpreter.stdlib, *interpreter.dynload, belljar]
-    rules: list[Argument] = [[tree, ll.READ] for tree in trees]
+    stdlib = interpreter.stdlib
+    rules = [(tree, ll.READ) for tree in (*interpreter.dynload, belljar)]
+    if any(hidden(name) for name in stdlib_names):
+        # Landlock cannot take a part out of a tree, so the rest of it is named.
+        rules.append((stdlib, ll.READ_DIR))
+        rules.extend((f"{stdlib}/{name}", ll.READ) for name in stdlib_names if not hidden(name))
+    else:
+        rules.append((stdlib, ll.READ))
     libraries = {source for _, source in (*interpreter.libraries, *packages.libraries)}
-    rules.extend([source, ll.READ_FILE] for source in sorted(libraries))
+    rules.extend((source, ll.READ_FILE) for source in sorted(libraries))
     # Files and directories alike; allow_beneath leaves out what does not apply to a file.
-    rules.extend([source, ll.READ] for _, source in packages.entries)
-    rules.append(["/etc/ld.so.cache", ll.READ_FILE])
+    rules.extend((source, ll.READ) for _, source in packages.entries)
+    if packages.entries:
+        # The import system finds nothing in a directory that it cannot list.
+        rules.extend((site, ll.READ_DIR) for site in interpreter.site_dirs)
+    rules.append(("/etc/ld.so.cache", ll.READ_FILE))
     for name in ("null", "zero", "full"):
-        rules.append([f"/dev/{name}", ll.READ_FILE | ll.WRITE_FILE])
+        rules.append((f"/dev/{name}", ll.READ_FILE | ll.WRITE_FILE))
     for name in ("random", "urandom"):
-        rules.append([f"/dev/{name}", ll.READ_FILE])
-    rules.extend([place.host, ll.WRITE if place.writable else ll.READ] for place in places)
+        rules.append((f"/dev/{name}", ll.READ_FILE))
+    rules.extend((place.host, ll.WRITE if place.writable else ll.READ) for place in places)
     return rules

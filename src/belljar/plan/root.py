@@ -64,6 +64,11 @@ def staged(number: int) -> str:
     return f"/.places/{number}"
 
 
+def hidden(part: str) -> bool:
+    """Whether this name in a standard library is none of the guest's business."""
+    return part in HIDDEN_STDLIB or part.startswith("config-")
+
+
 def python_name(interpreter: Interpreter) -> str:
     return f"python{interpreter.version[0]}.{interpreter.version[1]}"
 
@@ -120,7 +125,7 @@ def make_entries(
         if not source.startswith(interpreter.stdlib + "/"):
             bind(f"{DYNLOAD}/{number}", source, READ_ONLY)
     for part in stdlib_names:
-        if part in HIDDEN_STDLIB or part.startswith("config-"):
+        if hidden(part):
             entries.append(["empty", f"{stdlib}/{part}"])
     for inside, source in packages.entries:
         bind(f"{site_inside(interpreter)}/{inside}", source, READ_ONLY)

@@ -6,10 +6,16 @@ from .._record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import TypeAlias
+
     from ..bpf.features import FilterFeatures
     from ..policy import Limits, Policy
 
-    Argument = None | bool | int | str | bytes | list["Argument"] | tuple["Argument", ...]
+    # What the control channel carries; Sequence and Mapping, because a list of str is one too.
+    Argument: TypeAlias = (
+        bool | int | str | bytes | Sequence["Argument"] | Mapping[str, "Argument"] | None
+    )
 
 
 class Step(Record):

@@ -42,6 +42,7 @@ class Launch:
     def new_session(self) -> None:
         """Leave the terminal and the job of the host: no Ctrl-C, no TIOCSTI."""
         os.setsid()
+        process.reset_personality()
         os.umask(0o022)
         os.chdir("/")
 
@@ -232,8 +233,9 @@ def launch(steps: list[list[Any]], tied: bool) -> None:
         text = f"{error.strerror or error} ({error.filename or ''})"
         message = pack("failed", step=verb, errno=error.errno or 0, text=text)
         os.write(CONTROL_FD, message)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())  # a fault of ours; the host quotes what we say
+    except BaseException as fault:
+        # Ours; the host quotes what we say.
+        sys.excepthook(type(fault), fault, fault.__traceback__)
     finally:
         os._exit(1)
 

@@ -157,17 +157,15 @@ class Zygote:
             reports.close()
             gc.enable()
             code = agent.serve(LINK_FD, fields["agent"])
-        except BaseException:
-            # A fault of ours, or a guest that tore the agent apart; it may see its own trace.
-            sys.excepthook(*sys.exc_info())
+        except BaseException as fault:
+            # Ours, or of a guest that tore the agent apart; it may see its own trace.
+            sys.excepthook(type(fault), fault, fault.__traceback__)
         finally:
             os._exit(code)
 
     def reap(self, guest: Guest) -> None:
         """Tell the host what the kernel says about a guest that has ended."""
         _, status, usage = os.wait4(guest.pid, 0)
-        if guest.parked is not None:
-            guest.parked.end()
         tell(
             guest.status,
             "exited",
@@ -179,6 +177,8 @@ class Zygote:
         )
         guest.status.close()
         os.close(guest.pidfd)
+        if guest.parked is not None:
+            guest.parked.end()  # last, because nobody waits for a namespace to be taken down
 
 
 def tell(
