@@ -26,7 +26,9 @@ def describe_result(result: Result, *, quiet: bool = False) -> str:
     ``quiet`` leaves out what was refused.
     """
     parts: list[str] = []
-    if result.error is not None and result.status in ("raised", "limit"):
+    # With a limit that the kernel saw, the guest's exception is only what came of it.
+    claimed = result.limit is not None and result.limit.evidence == "guest"
+    if result.error is not None and (result.status == "raised" or claimed):
         text = result.error.traceback or f"{result.error.type}: {result.error.message}"
         parts.append(text if text.endswith("\n") else f"{text}\n")
     if result.limit is not None:
@@ -42,17 +44,20 @@ def describe_result(result: Result, *, quiet: bool = False) -> str:
 
 
 def describe_limit(hit: LimitHit) -> str:
-    """``limit memory: allowed 256 MiB, used 255.9 MiB (--memory sets it)``"""
+    """``limit wall: allowed 2 s, used 2.01 s (--wall sets it)``
+
+    Without ``used`` where it is not the kernel that met the limit: a guest that asked for
+    too much at once never used it.
+    """
     from ..policy.limits import LIMITS
     from ..policy.units import format_limit
 
-    field = next(
-        (f for f in LIMITS if hit.name in (f, f.rpartition("_")[0])), ""
-    )  # wall -> wall_s
+    # wall -> wall_s, open_files -> open_files
+    field = next((f for f in LIMITS if hit.name in (f, f.rpartition("_")[0])), "")
     if not field:
         return f"limit {one_line(hit.name)}: allowed {hit.allowed:g}"
     text = f"limit {hit.name}: allowed {format_limit(field, hit.allowed)}"
-    if hit.used is not None:
+    if hit.used is not None and hit.evidence == "kernel":
         text += f", used {_about(field, hit.used)}"
     flag = next((f.name for f in FLAGS.values() if f.limit == field), "")
     return f"{text} ({flag} sets it)" if flag else text
@@ -99,6 +104,8 @@ def _place_hint(flag: str, target: str) -> str:
         path = check_host(check_path(target, flag), flag)
     except PolicyError:
         return "no grant would allow it"
+    if ":/" in path:
+        return "allow in a policy file; as a flag its name would read as two places"
     try:
         check_inside(path, path, flag, flag)
     except PolicyError:

@@ -74,7 +74,7 @@ def _read(fd: int, what: str) -> bytes:
                 return bytes(data)
             data += piece
     except OSError as error:
-        raise ProgramError(f"can't read {what}: {error_text(error)}") from None
+        raise ProgramError(f"can't open {what}: {error_text(error)}") from None
     raise ProgramError(f"{what} is larger than {MAX_BYTES >> 20} MiB, the most a program may have")
 
 

@@ -18,7 +18,7 @@ __all__ = ["FRAME_HEAD", "MESSAGE", "VALUE", "Budget"]
 
 FRAME_HEAD = 5  # four bytes of length, one of kind
 
-MAX_DEPTH = 200  # hash() of a nested tuple recurses in C unchecked: 200 levels fit a 32 KiB stack
+MAX_DEPTH = 200  # hash() of a nested tuple recurses in C unchecked: 200 levels fit a 64 KiB stack
 MAX_FRAME_BYTES = 2**31  # what a length of four bytes can say, with room for its head
 
 

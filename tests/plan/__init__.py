@@ -1,0 +1,1 @@
+"""Plans: pure, so every machine there is can be tried on this one."""
