@@ -55,15 +55,19 @@ def report(machine: str) -> str:
     base = WITH_NAMESPACES if MACHINES[machine].isolated else WITHOUT
     first = ""
     parts: list[str] = []
+    seen: dict[str, str] = {}
     for name, policy in POLICIES.items():
         text = outcome(machine, policy)
         written = text
-        if not text.startswith("refused"):
+        if text in seen:
+            written = f"as {seen[text]}, the same"
+        elif not text.startswith("refused"):
             if machine != base and not outcome(base, policy).startswith("refused"):
                 written = difference(f"as on {base}", outcome(base, policy), text)
             elif first:
                 written = difference(f"as {first}", outcome(machine, POLICIES[first]), text)
             first = first or name
+        seen.setdefault(text, name)
         parts.append(f"=== {name}\n{written}\n")
     return "\n".join(parts)
 

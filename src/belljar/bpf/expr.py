@@ -37,7 +37,7 @@ from __future__ import annotations
 import errno as _errno
 
 from .._record import Record
-from ..errors import BelljarError
+from .features import FilterError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,10 +47,6 @@ if TYPE_CHECKING:
     Rule: TypeAlias = "Action | Choice"
 
 MAX_ERRNO = 4095  # the kernel clamps larger numbers to this one (seccomp(2))
-
-
-class FilterError(BelljarError, ValueError):
-    """A filter, an expression or a program makes no sense: a mistake of its author."""
 
 
 class Action(Record):

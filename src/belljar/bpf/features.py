@@ -7,7 +7,11 @@ process starts; so they have a module that costs nothing to import.
 from __future__ import annotations
 
 from .._record import Record
-from ..errors import PolicyError
+from ..errors import BelljarError
+
+
+class FilterError(BelljarError, ValueError):
+    """A filter, an expression or a program makes no sense: a mistake of its author."""
 
 
 class FilterFeatures(Record):
@@ -37,4 +41,4 @@ class FilterFeatures(Record):
 
     def __post_init__(self) -> None:
         if self.own_pid is not None and not 1 <= self.own_pid <= 0x7FFF_FFFF:
-            raise PolicyError("own_pid", f"not a process number: {self.own_pid}")
+            raise FilterError(f"own_pid must be a process number, not {self.own_pid}")

@@ -133,7 +133,8 @@ def describe_failure(error: Exception) -> str:
     text = one_line(str(error))
     if isinstance(error, PolicyError) and error.key in ("code", "argv"):
         text = one_line(error.message)
-    if isinstance(error, SandboxFailure):
-        again = "; it may work if tried again" if error.retryable else ""
+    if isinstance(error, (SandboxFailure, OSError)):
+        retryable = isinstance(error, SandboxFailure) and error.retryable
+        again = "; it may work if tried again" if retryable else ""
         text = f"belljar itself failed: {text}{again}"
     return f"belljar: {text}\n"

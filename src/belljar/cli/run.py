@@ -30,7 +30,7 @@ def run(parsed: Parsed) -> int:
     output = None if as_json else streams.Output()
     try:
         result = _execute(parsed, output)
-    except (BelljarError, ProgramError) as error:
+    except (BelljarError, ProgramError, OSError) as error:
         from .messages import describe_failure
 
         streams.complain_at_length(describe_failure(error))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import struct
 
 from .libc import syscall
 from .process import PR_CAPBSET_DROP, PR_CAPBSET_READ, prctl
 
 _VERSION_3 = 0x20080522
+_CAP_SETPCAP = 8
 _LAST_POSSIBLE = 63  # two 32-bit words hold the sets, so no kernel can have more
 
 
@@ -21,14 +23,34 @@ def held() -> int:
     return (words[0] | words[1] | words[2]) | (words[3] | words[4] | words[5]) << 32
 
 
-def drop_bounding() -> None:
-    """Empty the bounding set: no exec and no set-id file can give a capability back."""
+def bounded() -> int:
+    """The bounding set of this thread: what an exec could give back."""
+    found = 0
     for number in range(_LAST_POSSIBLE + 1):
         try:
-            if prctl(PR_CAPBSET_READ, number) == 1:
-                prctl(PR_CAPBSET_DROP, number)
+            found |= prctl(PR_CAPBSET_READ, number) << number
         except OSError:
             break  # the first unknown number: there are no more
+    return found
+
+
+def drop_bounding() -> None:
+    """Empty the bounding set: no exec and no set-id file can give a capability back.
+
+    Needs ``CAP_SETPCAP``.  A process without it keeps the set, which bounds nothing once no
+    new privileges are set.
+    """
+    if not held() & 1 << _CAP_SETPCAP:
+        return
+    for number in range(_LAST_POSSIBLE + 1):
+        try:
+            prctl(PR_CAPBSET_DROP, number)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            break
+    if bounded():
+        raise OSError(0, "the bounding set is not empty", "prctl")
 
 
 def drop_all() -> None:

@@ -40,8 +40,12 @@ def allow_beneath(ruleset: int, path: str, rights: int) -> None:
     """Allow rights on a file, or on a directory and all beneath it.
 
     Rights that apply only to directories are left out for a file, which the kernel demands.
+    A path that does not exist is left out: nothing is allowed there, now or later.
     """
-    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
     try:
         if not stat.S_ISDIR(os.fstat(fd).st_mode):
             rights &= _OF_A_FILE

@@ -84,12 +84,21 @@ def change_tree(tree: int, attributes: int, idmap: int = 0) -> None:
     """Set mount attributes on a tree and on everything mounted in it."""
     change = struct.pack("QQQQ", attributes, 0, 0, idmap)
     syscall("mount_setattr", tree, b"", AT_EMPTY_PATH | AT_RECURSIVE, change, len(change))
+    _check_attributes(tree, attributes, "mount_setattr")
 
 
 def change_mount(mount: int, attributes: int) -> None:
     """Set mount attributes on one mount alone."""
     change = struct.pack("QQQQ", attributes, 0, 0, 0)
     syscall("mount_setattr", mount, b"", AT_EMPTY_PATH, change, len(change))
+    _check_attributes(mount, attributes, "mount_setattr")
+
+
+def _check_attributes(mount: int, attributes: int, call: str) -> None:
+    """Whether a mount has them, as statfs(2) sees it: the flags have the same numbers."""
+    wanted = attributes & (RDONLY | NOSUID | NODEV | NOEXEC)
+    if os.fstatvfs(mount).f_flag & wanted != wanted:
+        raise OSError(0, "the mount attributes did not take effect", call)
 
 
 def new_filesystem(kind: bytes, options: dict[bytes, bytes], attributes: int) -> int:
@@ -99,9 +108,11 @@ def new_filesystem(kind: bytes, options: dict[bytes, bytes], attributes: int) ->
         for key, value in options.items():
             syscall("fsconfig", context, FSCONFIG_SET_STRING, key, value, 0)
         syscall("fsconfig", context, FSCONFIG_CMD_CREATE, None, None, 0)
-        return syscall("fsmount", context, 1, attributes)
+        mount = syscall("fsmount", context, 1, attributes)
     finally:
         os.close(context)
+    _check_attributes(mount, attributes, "fsmount")
+    return mount
 
 
 def new_tmpfs(size_bytes: int, inodes: int, mode: int, attributes: int) -> int:
@@ -111,7 +122,13 @@ def new_tmpfs(size_bytes: int, inodes: int, mode: int, attributes: int) -> int:
         b"nr_inodes": b"%d" % max(inodes, 2),
         b"mode": b"%o" % mode,
     }
-    return new_filesystem(b"tmpfs", options, attributes)
+    mount = new_filesystem(b"tmpfs", options, attributes)
+    bounds = os.fstatvfs(mount)
+    if not 0 < bounds.f_blocks * bounds.f_frsize < max(size_bytes, 4096) + bounds.f_frsize:
+        raise OSError(0, "the size of the tmpfs did not take effect", "fsconfig")
+    if bounds.f_files != max(inodes, 2):
+        raise OSError(0, "the number of files of the tmpfs did not take effect", "fsconfig")
+    return mount
 
 
 def subtree(tree: int, path: bytes) -> int:
@@ -150,7 +167,7 @@ def move_places(places: list[list[str | bool]]) -> None:
     for staged, target, directory in places:
         path = str(target)
         os.makedirs(path if directory else os.path.dirname(path), 0o755, exist_ok=True)
-        if not directory:
+        if not directory and not os.path.lexists(path):  # it may lie in a read-only place
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
         flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
         attach(syscall("open_tree", AT_FDCWD, os.fsencode(str(staged)), flags), path)

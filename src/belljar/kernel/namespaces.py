@@ -58,6 +58,8 @@ def set_host_name(name: bytes) -> None:
     """Name the machine, in this UTS namespace only."""
     if libc.sethostname(name, len(name)) < 0 or libc.setdomainname(b"(none)", 6) < 0:
         raise failure("sethostname")
+    if os.uname().nodename.encode() != name:
+        raise OSError(0, "the host name did not take effect", "sethostname")
 
 
 class PidNamespaces:

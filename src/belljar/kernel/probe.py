@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 
+from ..errors import SetupFailed
 from ..plan.support import MINIMUM_MOUNT_KERNEL, NAMESPACE_KINDS, Support
+from ..wire.control import Unpacker
 from . import landlock, mounts, namespaces, process, seccomp
 from .libc import MACHINE, check_machine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
 _ANSWER_BYTES = 4096
 
@@ -23,7 +27,7 @@ _ANSWER_BYTES = 4096
 def probe_quick() -> Support:
     """Everything but the namespaces, which are left empty."""
     check_machine()
-    major, minor = (int("".join(filter(str.isdigit, part)) or 0) for part in _release()[:2])
+    major, minor = map(int, _release())
     return Support(
         machine=MACHINE,
         kernel=(major, minor),
@@ -40,43 +44,79 @@ def probe_quick() -> Support:
 def probe_support() -> Support:
     """The whole of it, with a reason for each kind of namespace that is missing.
 
-    Forks once for all and once for each missing kind; some milliseconds.
+    Forks once for all and once for each missing kind; some milliseconds.  A process with
+    threads is not forked (a lock that another thread holds would be held for ever): there
+    a fresh Python does it, which takes as long as Python takes to start.
     """
     support = probe_quick()
+    threads = len(os.listdir("/proc/self/task"))
+    found = explore() if threads == 1 else _explore_afresh()
+    return support.replace(
+        namespaces=frozenset(found["namespaces"]),
+        mounts=found["mounts"] and support.kernel >= MINIMUM_MOUNT_KERNEL,
+        proc=found["proc"],
+        cgroup=_delegated_cgroup(),
+        container=_container(),
+        why=tuple((mechanism, why) for mechanism, why in found["why"]),
+    )
+
+
+def explore() -> dict[str, Any]:
+    """Which namespaces can be made here, and mounts in them, by trying.  Forks."""
     kinds = list(NAMESPACE_KINDS)
-    why: list[tuple[str, str]] = []
+    why: list[list[str]] = []
+    possible: list[str] = []
     if _try_namespaces(kinds) == "":
-        possible = frozenset(kinds)
+        possible.extend(kinds)
     else:
-        found: set[str] = set()
         for kind in kinds:
             trouble = _try_namespaces(["user"] if kind == "user" else ["user", kind])
             if trouble:
-                why.append((kind, trouble + _restriction(kind)))
+                why.append([kind, trouble + _restriction(kind)])
             else:
-                found.add(kind)
-        possible = frozenset(found)
+                possible.append(kind)
     has_mounts = proc = False
-    if {"user", "mount", "pid"} <= possible:
+    if {"user", "mount", "pid"} <= {*possible}:
         answer = _in_namespaces(["user", "mount", "pid"], _try_mounts)
         has_mounts = answer in ("", "proc")
         proc = answer == ""
         if not has_mounts:
-            why.append(("mounts", answer))
+            why.append(["mounts", answer])
         elif not proc:
-            why.append(("proc", "the kernel lends no new proc where parts of /proc are masked"))
-    return support.replace(
-        namespaces=possible,
-        mounts=has_mounts and support.kernel >= MINIMUM_MOUNT_KERNEL,
-        proc=proc,
-        cgroup=_delegated_cgroup(),
-        container=_container(),
-        why=tuple(why),
+            why.append(["proc", "the kernel lends no new proc where parts of /proc are masked"])
+    return {"namespaces": possible, "mounts": has_mounts, "proc": proc, "why": why}
+
+
+def _explore_afresh() -> dict[str, Any]:
+    """The same from a fresh Python, which has one thread."""
+    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    boot = (
+        f"import os, sys; sys.path.insert(0, {package!r}); "
+        "from belljar.kernel.probe import explore; from belljar.wire.control import pack; "
+        "os.write(1, pack('explored', **explore()))"
     )
+    python = getattr(sys, "_base_executable", None) or sys.executable
+    reader, writer = os.pipe()
+    try:
+        actions: list[Any] = [(os.POSIX_SPAWN_DUP2, writer, 1)]
+        argv = [python, "-I", "-S", "-X", "utf8", "-c", boot]
+        pid = os.posix_spawn(python, argv, {}, file_actions=actions)
+    finally:
+        os.close(writer)
+    answer = _read_all(reader)
+    _reap(pid)
+    for _, fields in Unpacker().feed(answer):
+        return fields
+    raise SetupFailed("probe", f"{python} ended without an answer", retryable=True)
 
 
 def _release() -> list[str]:
-    return os.uname().release.split(".")
+    """Major and minor version, as ``6.18`` or ``6.1-rc3`` begin."""
+    found: list[str] = []
+    for part in (*os.uname().release.split("."), "", "")[:2]:
+        digits = len(part) - len(part.lstrip("0123456789"))
+        found.append(part[:digits] or "0")
+    return found
 
 
 def _try_namespaces(kinds: Sequence[str]) -> str:
@@ -108,15 +148,24 @@ def _in_namespaces(kinds: Sequence[str], act: Callable[[], str]) -> str:
             os.write(writer, b"=" + answer.encode())
             os._exit(0)
     os.close(writer)
+    data = _read_all(reader)
+    _reap(pid)
+    return data[1:].decode() if data else "the probe ended without an answer"
+
+
+def _read_all(fd: int) -> bytes:
     data = b""
-    while piece := os.read(reader, _ANSWER_BYTES):
+    while piece := os.read(fd, _ANSWER_BYTES):
         data += piece
-    os.close(reader)
+    os.close(fd)
+    return data
+
+
+def _reap(pid: int) -> None:
     try:
         os.waitpid(pid, 0)
     except ChildProcessError:
-        pass  # the application reaps for itself
-    return data[1:].decode() if data else "the probe ended without an answer"
+        return  # the application reaps for itself
 
 
 def _try_mounts() -> str:

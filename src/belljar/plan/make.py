@@ -15,6 +15,7 @@ from .root import (
     LIBRARIES,
     PACKAGE,
     PROC_SELF,
+    SYSTEM_INFO_FILES,
     Place,
     dynload_inside,
     hidden,
@@ -273,5 +274,6 @@ def _rules_in_place(
         rules.append((f"/dev/{name}", ll.READ_FILE | ll.WRITE_FILE))
     for name in ("random", "urandom"):
         rules.append((f"/dev/{name}", ll.READ_FILE))
+    rules.extend((path, ll.READ_FILE) for path in SYSTEM_INFO_FILES)  # granted, or no plan
     rules.extend((place.host, ll.WRITE if place.writable else ll.READ) for place in places)
     return rules

@@ -1,0 +1,12 @@
+"""The kit for testing belljar, and what is built on it.
+
+``confined``   run a test that can never be taken back, in a process of its own
+
+Nothing in belljar imports this package; it may import anything.
+"""
+
+from __future__ import annotations
+
+from .confined import ConfinedFailure, run_confined
+
+__all__ = ["ConfinedFailure", "run_confined"]
