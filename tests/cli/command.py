@@ -62,7 +62,7 @@ def through_shell(script: str) -> subprocess.CompletedProcess[bytes]:
 class Terminal:
     """The command on a pseudo-terminal of its own."""
 
-    def __init__(self, *arguments: str, columns: int = 100, read: bool = True) -> None:
+    def __init__(self, *arguments: str, columns: int = 100) -> None:
         self.master, slave = os.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         self.process = subprocess.Popen(

@@ -101,7 +101,9 @@ def test_what_is_said_of_each_status() -> None:
     text = describe_result(Result("raised", error=ERROR, denials=denials))
     assert text.count("belljar: refused read ") == MOST_DENIALS
     assert "belljar: refused 5 more; --json lists them all\n" in text
-    assert "belljar" not in describe_result(Result("raised", error=ERROR, denials=denials), quiet=True)
+    assert "belljar" not in describe_result(
+        Result("raised", error=ERROR, denials=denials), quiet=True
+    )
     crashed = Result("crashed", signal=11)
     assert describe_result(crashed) == "belljar: crashed: Segmentation fault (signal 11)\n"
     forged = Result("crashed", error=ErrorText("GuestProtocolError", "bad\nkind", ""))
@@ -166,8 +168,8 @@ def test_no_run_took_place(error: Exception, code: int, text: str) -> None:
 def test_json_has_every_field() -> None:
     result = Result(
         status="limit",
-        stdout=b"caf\xc3\xa9 \xff",
-        stderr=b"\x1b",
+        stdout_bytes=b"caf\xc3\xa9 \xff",
+        stderr_bytes=b"\x1b",
         error=ERROR,
         limit=LimitHit("memory", 2**20, 3.0, "guest"),
         denials=(Denial("read", "/x", "g"),),

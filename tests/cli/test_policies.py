@@ -67,7 +67,9 @@ def test_places(text: str, parts: tuple[str, str]) -> None:
 
 
 def test_limits_are_set_exactly_above_and_below() -> None:
-    limits = policy_of("--wall", "1m", "--cpu=500ms", "--memory", "64M", "--work-files", "99").limits
+    limits = policy_of(
+        "--wall", "1m", "--cpu=500ms", "--memory", "64M", "--work-files", "99"
+    ).limits
     assert (limits.wall_s, limits.cpu_s, limits.memory_bytes) == (60.0, 0.5, 64 * 2**20)
     assert limits.work_files == 99
     assert limits.output_bytes == Policy().limits.output_bytes

@@ -17,7 +17,7 @@ import pytest
 from belljar import Policy
 
 from .conftest import Wall
-from .native import REFUSED, landlock_abi, outcome, without
+from .native import REFUSED, landlock_abi, outcome, outside, without
 
 MAPS = """
 READ, WRITE, EXEC = 1, 2, 4

@@ -7,8 +7,8 @@ line.  Then: ``show`` writes a plan as a reviewer wants to see it.
 
 from __future__ import annotations
 
-from belljar.plan.make import make_plan
 from belljar.plan import landlock as ll
+from belljar.plan.make import make_plan
 from belljar.plan.root import Place
 from belljar.plan.steps import Plan
 from belljar.plan.support import NAMESPACE_KINDS, Support

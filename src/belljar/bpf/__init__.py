@@ -36,10 +36,9 @@ if TYPE_CHECKING:
         Condition,
         Errno,
         Filter,
-        FilterError,
         If,
     )
-    from .features import FilterFeatures
+    from .features import FilterError, FilterFeatures
     from .guest import guest_filter
     from .refused import reason
     from .syscalls import ARCHES, Arch, arch
@@ -77,6 +76,7 @@ __all__ = [
 _HOMES = {
     "ARCHES": "syscalls",
     "Arch": "syscalls",
+    "FilterError": "features",
     "FilterFeatures": "features",
     "SeccompData": "emulator",
     "arch": "syscalls",

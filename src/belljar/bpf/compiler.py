@@ -29,7 +29,8 @@ from __future__ import annotations
 
 import struct
 
-from .expr import KILL_PROCESS, Action, All, AnyOf, Arg, Choice, FilterError, Not, Test
+from .expr import KILL_PROCESS, Action, All, AnyOf, Arg, Choice, Not, Test
+from .features import FilterError
 from .syscalls import X32_BIT, arch
 
 TYPE_CHECKING = False

@@ -15,7 +15,8 @@ from __future__ import annotations
 import struct
 
 from .._record import Record
-from .expr import Action, FilterError
+from .expr import Action
+from .features import FilterError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ its first name; the others follow one by one.
 from __future__ import annotations
 
 from .._record import Record
-from .expr import FilterError
+from .features import FilterError
 
 X32_BIT = 0x4000_0000  # set in the number of every x32 call, an ABI that belljar never uses
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from ..errors import PolicyError, SandboxFailure, UnsupportedError
 from .options import FLAGS
+from .signals import describe
 from .terminal import one_line
 
 TYPE_CHECKING = False
@@ -80,10 +81,7 @@ def _about(field: str, used: float) -> str:
 def describe_crash(result: Result) -> str:
     """``crashed: Segmentation fault (signal 11)``"""
     if result.signal:
-        import _signal
-
-        name = _signal.strsignal(result.signal) or "unknown"
-        return f"crashed: {name} (signal {result.signal})"
+        return f"crashed: {describe(result.signal)} (signal {result.signal})"
     if result.error is not None:
         return f"crashed: it broke the protocol: {one_line(result.error.message)}"
     return "crashed"
@@ -91,7 +89,7 @@ def describe_crash(result: Result) -> str:
 
 def describe_denial(denial: Denial) -> str:
     """``refused read /srv/data: allow with --read /srv/data``"""
-    tried = one_line(f"{denial.action} {denial.target}".strip())
+    tried = one_line(f"{denial.action} {denial.target}" if denial.target else denial.action)
     if denial.action in ("read", "write") and denial.target.startswith("/"):
         return f"refused {tried}: {_place_hint(f'--{denial.action}', denial.target)}"
     return f"refused {tried}: {one_line(denial.grant)}"

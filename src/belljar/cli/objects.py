@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 
+from ..policy.checks import is_bunch, is_dict
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -57,7 +59,7 @@ def failure_object(error: Exception) -> str:
 
 def fits_json(value: object) -> bool:
     """Whether JSON can hold it and give it back (a tuple as an array)."""
-    todo = [value]
+    todo: list[Any] = [value]
     while todo:
         one = todo.pop()
         if isinstance(one, bool) or one is None or isinstance(one, str):
@@ -68,14 +70,12 @@ def fits_json(value: object) -> bool:
         elif isinstance(one, float):
             if one - one != 0:  # not finite
                 return False
-        elif type(one) in (list, tuple):
-            inner: Any = one
-            todo.extend(inner)
-        elif type(one) is dict:
-            table: dict[Any, Any] = one
-            if not all(isinstance(key, str) for key in table):
+        elif is_bunch(one) and not isinstance(one, (set, frozenset)):
+            todo.extend(one)
+        elif is_dict(one):
+            if not all(isinstance(key, str) for key in one):
                 return False
-            todo.extend(table.values())
+            todo.extend(one.values())
         else:
             return False
     return True

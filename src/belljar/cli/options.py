@@ -92,9 +92,7 @@ FLAGS: dict[str, Flag] = {
             "output_bytes",
         ),
         Flag("--threads", LAST, "threads", LIMITS, "threads of its own", "N", "", "threads"),
-        Flag(
-            "--open-files", LAST, "open_files", LIMITS, "open descriptors", "N", "", "open_files"
-        ),
+        Flag("--open-files", LAST, "open_files", LIMITS, "open descriptors", "N", "", "open_files"),
         Flag("--work", LAST, "work", LIMITS, "/work and /tmp together", "SIZE", "", "work_bytes"),
         Flag(
             "--work-files",
@@ -209,7 +207,9 @@ def parse(arguments: list[str]) -> Parsed:
                 _take_program(parsed, arguments, place)
                 return parsed
             break
-        if command.takes_program and (argument[:1] != "-" or argument == "-" or argument[:2] == "-c"):
+        if command.takes_program and (
+            argument[:1] != "-" or argument == "-" or argument[:2] == "-c"
+        ):
             _take_program(parsed, arguments, place - 1, dashes=True)
             return parsed
         if argument[:1] != "-":

@@ -15,12 +15,7 @@ from .options import FLAGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import TypeVar
-
     from .options import Parsed
-
-    _T = TypeVar("_T")
 
 _ELSEWHERE = "; show it elsewhere"  # how the policy says so in the words of Python
 
@@ -38,12 +33,14 @@ def make_policy(parsed: Parsed) -> Policy:
         for text in parsed.each(dest):
             policy = _grant_place(policy, dest, text)
     for text in parsed.each("package"):
-        policy = _named("--package", lambda text=text: policy.allow(packages=[text]))
+        with _Said("--package"):
+            policy = policy.allow(packages=[text])
     for text in parsed.each("env"):
         name, equals, value = text.partition("=")
         if not equals:
             raise PolicyError("--env", f"expected NAME=VALUE, got {text!r}")
-        policy = _named("--env", lambda name=name, value=value: policy.allow(env={name: value}))
+        with _Said("--env"):
+            policy = policy.allow(env={name: value})
     if "system_info" in parsed.switches:
         policy = policy.allow(system_info=True)
     if "stdin" in parsed.switches:
@@ -67,12 +64,13 @@ def absolute(path: str) -> str:
 
 
 def _base(source: str | None) -> Policy:
-    from ..policy.baselines import PREFIX, baseline
-
     if source is None:
         return Policy()
+    from ..policy.baselines import PREFIX, baseline
+
     if source.startswith(PREFIX):
-        return _named("--policy", lambda: baseline(source))
+        with _Said("--policy"):
+            return baseline(source)
     from ..policy.files import load_policy
 
     return load_policy(source)
@@ -81,8 +79,7 @@ def _base(source: str | None) -> Policy:
 def _grant_place(policy: Policy, verb: str, text: str) -> Policy:
     flag = f"--{verb}"
     host, inside = split_place(text)
-
-    def grant() -> Policy:
+    with _Said(flag, host):
         where = absolute(host)
         try:
             os.stat(where)
@@ -92,14 +89,6 @@ def _grant_place(policy: Policy, verb: str, text: str) -> Policy:
             raise PolicyError(flag, f"{host}: {reason}{hint}") from None
         place = PathGrant(where, inside or where)
         return policy.allow(read=[place]) if verb == "read" else policy.allow(write=[place])
-
-    try:
-        return _named(flag, grant)
-    except PolicyError as error:
-        message, found, _ = error.message.partition(_ELSEWHERE)
-        if found:
-            message += f"{found}: {flag} {host}:/data"
-        raise PolicyError(flag, message) from None
 
 
 def _set_limits(policy: Policy, parsed: Parsed) -> Policy:
@@ -111,9 +100,8 @@ def _set_limits(policy: Policy, parsed: Parsed) -> Policy:
         if flag.limit and text is not None:
             from ..policy.units import parse_limit
 
-            changes[flag.limit] = _named(
-                flag.name, lambda flag=flag, text=text: parse_limit(flag.limit, text)
-            )
+            with _Said(flag.name):
+                changes[flag.limit] = parse_limit(flag.limit, text)
     if not changes:
         return policy
     from ..policy.policy import exactly
@@ -121,9 +109,19 @@ def _set_limits(policy: Policy, parsed: Parsed) -> Policy:
     return exactly(policy, policy.limits.replace(**changes))
 
 
-def _named(flag: str, make: Callable[[], _T]) -> _T:
-    """What ``make`` gives; what it has against it is said of the flag."""
-    try:
-        return make()
-    except PolicyError as error:
-        raise PolicyError(flag, error.message) from None
+class _Said:
+    """A block in which whatever the policy has to say is said of a flag, and in its words."""
+
+    def __init__(self, flag: str, host: str = "") -> None:
+        self._flag = flag
+        self._host = host
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, PolicyError):
+            message, found, _ = error.message.partition(_ELSEWHERE)
+            if found:
+                message += f"{found}: {self._flag} {self._host}:/data"
+            raise PolicyError(self._flag, message) from None

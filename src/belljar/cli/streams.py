@@ -13,10 +13,11 @@ ends any Unix filter; ``python`` would print a traceback instead.
 
 from __future__ import annotations
 
-import _signal
 import errno
 import os
 import select
+
+from . import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,28 +37,6 @@ class OutputFailed(Exception):
         self.name = name
         self.reason = error.strerror or str(error)
         self.broken = error.errno == errno.EPIPE
-
-
-class Terminated(BaseException):
-    """A signal asked this command to end.  Raised wherever the main thread is."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-def raise_on_signals() -> None:
-    """Let SIGTERM and SIGHUP unwind the stack, as SIGINT does, so that the guest ends first.
-
-    One that the parent had us ignore (``nohup``) stays ignored.
-    """
-    for number in (_signal.SIGTERM, _signal.SIGHUP):
-        if _signal.getsignal(number) == _signal.SIG_DFL:
-            _signal.signal(number, _terminate)
-
-
-def _terminate(number: int, _frame: object) -> None:
-    raise Terminated(number)
 
 
 class _Stream:
@@ -131,15 +110,12 @@ class Output:
                 stream.pump(None)
 
     def _set_timer(self, seconds: float) -> None:
-        if self._timer == bool(seconds):
-            return
-        self._timer = bool(seconds)
-        if self._timer:
-            _signal.signal(_signal.SIGALRM, self._retry)
-        _signal.setitimer(_signal.ITIMER_REAL, seconds, seconds)
+        if self._timer != bool(seconds):
+            self._timer = bool(seconds)
+            signals.call_every(seconds, self._retry)
 
-    def _retry(self, _number: int, _frame: object) -> None:
-        """The timer: on the main thread, between any two steps of the loop."""
+    def _retry(self) -> None:
+        """The timer: while the loop waits, or between any two of its steps."""
         if self._busy:
             return
         for stream in self._streams.values():

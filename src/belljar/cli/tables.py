@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 NARROW = 40  # columns; below it a table is a column of syllables
+USUAL = 80  # for a terminal that does not know its own width
 
 
 def show(sections: Iterable[Section]) -> None:
@@ -27,7 +28,7 @@ def show(sections: Iterable[Section]) -> None:
         streams.say(to_text(safe))
         return
     try:
-        text = _draw(safe, max(os.get_terminal_size(1).columns, NARROW))
+        text = _draw(safe, max(os.get_terminal_size(1).columns or USUAL, NARROW))
     except ModuleNotFoundError:
         text = to_text(safe)
     streams.say(text)
@@ -46,7 +47,8 @@ def _draw(sections: list[Section], width: int) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(file=io.StringIO(), force_terminal=True, width=width)
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=width)
     for number, section in enumerate(sections):
         if number:
             console.print()
@@ -61,5 +63,4 @@ def _draw(sections: list[Section], width: int) -> str:
         for row in section.rows:
             table.add_row(*(Text(cell) for cell in row))
         console.print(table)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    return str(text)
+    return file.getvalue()

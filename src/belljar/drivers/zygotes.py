@@ -8,6 +8,7 @@ neither, the command's own, may be forked (``fork=True``), which saves one start
 from __future__ import annotations
 
 import _socket
+import fcntl
 import os
 import select
 import sys
@@ -69,35 +70,37 @@ class GuestEnds:
 class Zygote:
     """A running zygote.  Safe under threads once ``ensure_ready`` has returned."""
 
-    def __init__(self, plan: Plan, *, preload: tuple[str, ...] = (), fork: bool = False) -> None:
+    def __init__(self, plan: Plan, *, fork: bool = False) -> None:
         self._began = time.monotonic()
         self._ready = False
         self._closed = False
         self.started_in_s = 0.0
-        self._pidfd: int | None = None
-        self._children: list[int] = []
-        self._control, theirs = fdpass.message_pair()
-        self._errors, errors = os.pipe()
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        self._child: _Child | None = None
+        self._errors = -1
+        steps = [step.as_list() for step in plan.launch]
         try:
-            steps = [step.as_list() for step in plan.launch]
+            self._control, control = fdpass.message_pair()
+        except OSError as error:
+            raise _no_launch(error) from error
+        theirs: list[int] = []
+        try:
+            theirs = [os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), control.detach()]
+            self._errors, errors = os.pipe()
+            theirs.append(errors)
             if fork:
-                self._fork(steps, [null, theirs.fileno(), errors])
+                self._fork(steps, theirs)
             else:
-                self._spawn(steps, [null, theirs.fileno(), errors])
-        except BaseException:
-            self._control.close()
-            os.close(self._errors)
-            raise
+                self._spawn(steps, theirs)
+        except OSError as error:
+            self.close()
+            raise _no_launch(error) from error
         finally:
-            theirs.close()
-            os.close(errors)
-            os.close(null)
+            for fd in theirs:
+                os.close(fd)
         settings = {
             "isolated": plan.isolated,
             "proc": "/.zygote" if plan.isolated else "/proc",
             "search_path": list(plan.search_path),
-            "preload": list(preload),
         }
         self._tell(pack("settings", **settings))
 
@@ -111,7 +114,7 @@ class Zygote:
                 launch(steps, tied=True)
             finally:
                 os._exit(1)
-        self._children.append(pid)
+        self._child = _Child(pid)
 
     def _spawn(self, steps: list[Any], descriptors: list[int]) -> None:
         import threading
@@ -122,19 +125,21 @@ class Zygote:
             "from belljar.zygote.launcher import main; main()"
         )
         python = getattr(sys, "_base_executable", None) or sys.executable
-        actions: list[Any] = [(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate(descriptors)]
+        # Out of the way of the targets first: a host may have closed its own 0, 1 and 2.
+        lifted = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(descriptors)) for fd in descriptors]
         try:
             pid = os.posix_spawn(
                 python,
                 [python, "-I", "-S", "-X", "utf8", "-c", boot],
                 {},
-                file_actions=actions,
+                file_actions=[(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate(lifted)],
                 setsigdef=_SIGNALS,
                 setsigmask=[],
             )
-        except OSError as error:
-            raise SetupFailed("spawn", f"{error.strerror}: {python}", retryable=True) from error
-        self._children.append(pid)
+        finally:
+            for fd in lifted:
+                os.close(fd)
+        self._child = _Child(pid)
         tied = threading.current_thread() is threading.main_thread()
         self._tell(pack("launch", steps=steps, tied=tied))
 
@@ -230,8 +235,9 @@ class Zygote:
 
     def _adopt(self, pid: int) -> None:
         """The launcher has ended and left us its child."""
-        _reap(self._children.pop())
-        self._children.append(pid)
+        launcher, self._child = self._child, _Child(pid)
+        if launcher is not None:
+            launcher.wait()
 
     def _last_words(self) -> str:
         os.set_blocking(self._errors, False)
@@ -257,29 +263,61 @@ class Zygote:
         if self._errors >= 0:
             os.close(self._errors)
             self._errors = -1
-        for pid in self._children:
-            try:
-                os.kill(pid, process.SIGKILL)
-            except ProcessLookupError:
-                continue
-            _reap(pid)
-        self._children.clear()
+        if self._child is not None:
+            self._child.end()
 
     def forget(self) -> None:
         """In a fork of the host: let go without ending what belongs to the parent."""
         self._closed = True
-        self._children.clear()
         self._control.close()
+        if self._child is not None:
+            self._child.forget()
         if self._errors >= 0:
             os.close(self._errors)
             self._errors = -1
 
 
-def _reap(pid: int) -> None:
-    try:
-        os.waitpid(pid, 0)
-    except ChildProcessError:
-        return  # the application ignores SIGCHLD or reaps for itself
+def _no_launch(error: OSError) -> SetupFailed:
+    """The host is short of something: descriptors, processes, memory."""
+    return SetupFailed("launch", error.strerror or str(error), retryable=True)
+
+
+class _Child:
+    """A child process, killed by descriptor: its number may be reused by the time we act,
+    where the application ignores SIGCHLD or reaps every child for itself.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        try:
+            self._pidfd: int | None = process.open_pidfd(pid)
+        except ProcessLookupError:
+            self._pidfd = None
+
+    def end(self) -> None:
+        """Kill it and wait until it is gone."""
+        if self._pidfd is not None:
+            process.signal_pidfd(self._pidfd, process.SIGKILL)
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until it is gone, and take its status if nobody else did."""
+        if self._pidfd is None:
+            return
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        poll.poll()
+        self.forget()
+        try:
+            os.waitpid(self._pid, os.WNOHANG)
+        except ChildProcessError:
+            return
+
+    def forget(self) -> None:
+        """Let go of it without ending it."""
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
 
 
 def _readable(sock: _socket.socket, timeout_s: float) -> bool:

@@ -21,12 +21,13 @@ from . import denials, execute, report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _READ_BYTES = 1 << 16
 
 
-def prepare(settings: dict[str, Any]) -> None:
+def prepare() -> None:
     """In the zygote, once: everything that every guest would do alike.
 
     Streams are made here although the zygote's own descriptors are others, because they
@@ -43,8 +44,6 @@ def prepare(settings: dict[str, Any]) -> None:
     sys.stderr = sys.__stderr__ = _text(2, "w", "backslashreplace")  # type: ignore[misc]
     sys.dont_write_bytecode = True
     sys.path_importer_cache.clear()
-    for name in settings["preload"]:
-        __import__(name)
 
 
 def _text(fd: int, mode: str, errors: str) -> io.TextIOWrapper:
@@ -92,7 +91,8 @@ def _frame(connection: Connection, finished: Finished) -> bytes:
         return connection.send(report.without_details(finished))
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def _write_all(fd: int, data: bytes, write: Callable[[int, Any], int] = os.write) -> None:
+    # ``write`` is bound now, because the guest may put anything else in its place.
     view = memoryview(data)
     while view:
-        view = view[os.write(fd, view) :]
+        view = view[write(fd, view) :]

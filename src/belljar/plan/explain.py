@@ -9,6 +9,7 @@ only prints.
 from __future__ import annotations
 
 from .._record import Record
+from ..policy.checks import is_bunch, is_dict
 from ..policy.limits import LIMITS
 from ..policy.units import format_bytes, format_limit
 from . import landlock as ll
@@ -325,10 +326,8 @@ def plan_data(plan: Plan) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
-    if isinstance(value, (list, tuple)):
-        items: Sequence[Any] = value
-        return [_plain(item) for item in items]
-    if isinstance(value, dict):
-        table: dict[str, Any] = value
-        return {name: _plain(item) for name, item in table.items()}
+    if is_bunch(value):
+        return [_plain(item) for item in value]
+    if is_dict(value):
+        return {str(name): _plain(item) for name, item in value.items()}
     return value

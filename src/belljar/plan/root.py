@@ -28,15 +28,12 @@ DEVICES = ("null", "zero", "full", "random", "urandom")
 # Live files of /proc/self that ordinary programs read and that say nothing of the host.
 # libffi finds its own code through maps; without it ctypes has no callbacks.
 PROC_SELF = ("cmdline", "comm", "fd", "maps", "stat", "statm", "status")
-SYSTEM_INFO_FILES = (
-    "/proc/cpuinfo",
-    "/proc/loadavg",
-    "/proc/meminfo",
-    "/proc/stat",
-    "/proc/uptime",
-    "/proc/version",
-    "/etc/os-release",
-)
+SYSTEM_INFO_PROC = ("cpuinfo", "loadavg", "meminfo", "stat", "uptime", "version")
+# Where inside -> where on the host; /etc/os-release itself is a link on most systems.
+SYSTEM_INFO_FILES = {
+    **{f"/proc/{name}": f"/proc/{name}" for name in SYSTEM_INFO_PROC},
+    "/etc/os-release": "/usr/lib/os-release",
+}
 # Parts of a standard library that no program needs and that name the machine it was built on.
 HIDDEN_STDLIB = ("site-packages", "dist-packages", "ensurepip", "idlelib", "turtledemo")
 
@@ -152,8 +149,8 @@ def make_entries(
     file("/etc/group", GROUP)
     file("/etc/hosts", HOSTS)
     if policy.system_info:
-        for path in SYSTEM_INFO_FILES:
-            entries.append(["bind?", path, path, READ_ONLY | NOEXEC, False])
+        for inside, source in SYSTEM_INFO_FILES.items():
+            entries.append(["bind?", inside, source, READ_ONLY | NOEXEC, False])
     entries.append(["dir", site_inside(interpreter)])
     entries.append(["dir", "/work"])
     entries.append(["dir", "/tmp"])

@@ -34,14 +34,29 @@ __all__ = ["ConfinedFailure", "run_confined"]
 # The body's answer goes through a descriptor of its own, because what a body prints is its own
 # business; it is opened before the body runs, because afterwards nothing may be to be opened.
 _BOOT = """
-import json, os, sys
+import ast, ctypes, importlib, json, linecache, os, sys, traceback
 answer = int(sys.argv[1])
 sys.path[:0] = json.loads(sys.argv[2])
-source, name, args = json.loads(sys.stdin.read())
+source, name, args, user = json.loads(sys.stdin.read())
 space = {"__name__": "__confined__"}
 exec(compile(source, f"<{name}>", "exec"), space)
-import linecache, traceback
 linecache.cache[f"<{name}>"] = (len(source), None, source.splitlines(True), f"<{name}>")
+if user:
+    # The files of this Python may be another user's own, so what the body imports comes first.
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for one in node.names:
+                importlib.import_module(one.name)
+        elif isinstance(node, ast.ImportFrom):
+            home = importlib.import_module(node.module)
+            for one in node.names:
+                if not hasattr(home, one.name):
+                    importlib.import_module(f"{node.module}.{one.name}")
+    os.setgroups([])
+    os.setresgid(*[user[1]] * 3)
+    os.setresuid(*[user[0]] * 3)
+    os.chdir("/")
+    ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE, as for any process of that user
 try:
     report = ["returned", space[name](*args)]
 except BaseException as error:
@@ -75,7 +90,7 @@ def run_confined(
         body: a function that uses nothing from around it (its *source* is sent, so it imports
             what it needs), or the source of exactly one such function.
         args: its arguments, as JSON can carry them.
-        user: (uid, gid) to become first; needs root.
+        user: (uid, gid) to become first, once what the body imports is loaded; needs root.
         timeout_s: after this many seconds the process is killed and the test fails.
         signal: the number of the signal that is expected to end it; then ``None`` comes back.
 
@@ -94,13 +109,12 @@ def run_confined(
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-c", _BOOT, str(writer), json.dumps([here])],
-            input=json.dumps([source, name, args]),
+            input=json.dumps([source, name, args, user]),
             capture_output=True,
             pass_fds=[writer],
             text=True,
             timeout=timeout_s,
             check=False,
-            **_identity(user),
         )
         os.close(writer)
         writer = -1
@@ -120,9 +134,3 @@ def run_confined(
     if report[0] == "raised":
         raise ConfinedFailure(*report[1:])
     return report[1]
-
-
-def _identity(user: tuple[int, int] | None) -> dict[str, Any]:
-    if user is None:
-        return {}
-    return {"user": user[0], "group": user[1], "extra_groups": []}

@@ -192,7 +192,7 @@ def tell(
 
 
 def main() -> None:
-    """Take the settings, import the preloads, freeze what is there, serve."""
+    """Take the settings, make what every guest needs, freeze it, serve."""
     control = _socket.socket(fileno=CONTROL_FD)
     data, _ = fdpass.receive(control)
     if not data:
@@ -204,7 +204,7 @@ def main() -> None:
     sys.path[:] = settings["search_path"]
     process.set_dumpable(False)
     process.set_name(b"belljar-zygote")
-    agent.prepare(settings)
+    agent.prepare()
     gc.disable()
     gc.collect()
     gc.freeze()

@@ -1,0 +1,76 @@
+"""A program as a user writes it, held against mypy --strict and pyright strict.
+
+``reveal`` lines are assignments with a type: if an annotation of belljar's were ``Any`` where
+it promises more, or missing, these would not check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import belljar
+from belljar import Limits, Policy, Result
+
+
+def totals(numbers: list[int], listen: Callable[[str, bytes], None]) -> int:
+    policy = (
+        Policy()
+        .allow(
+            read=["/srv/data", Path("/srv/more")],
+            write={"/tmp/out": "/out"},
+            env={"LANG": "C.UTF-8"},
+            argv=["--fast"],
+            packages=["numpy"],
+            system_info=True,
+        )
+        .limit(wall_s=2, cpu_s=2.5, memory_bytes=256 * 2**20, output_bytes=2**20)
+    )
+    strict: Policy = policy & Policy()
+    assert strict <= policy
+    limits: Limits = policy.limits
+    wall_s: float = limits.wall_s
+    result: Result = belljar.run(
+        "sum(numbers)",
+        policy=policy,
+        inputs={"numbers": numbers},
+        argv=["a", "b"],
+        stdin="text",
+        files={"a.txt": "text", "b.bin": b"bytes"},
+        name="totals.py",
+        on_output=listen,
+    )
+    stages: dict[str, float] = dict(result.usage.stages)
+    peak: int = result.usage.peak_memory_bytes
+    if result.limit is not None:
+        name: str = result.limit.name
+        used: float | None = result.limit.used
+        print(name, used, wall_s, stages, peak)
+    for denial in result.denials:
+        grant: str = denial.grant
+        print(grant)
+    if result.error is not None:
+        trace: str = result.error.traceback
+        print(trace)
+    return int(result.unwrap())
+
+
+def outcome(code: str) -> str:
+    try:
+        belljar.run(code).unwrap()
+    except belljar.LimitExceeded as error:
+        hit = error.result.limit
+        return "limit" if hit is None else hit.name
+    except belljar.GuestError as error:
+        status: str = error.result.status
+        return status
+    except belljar.UnsupportedError as error:
+        missing: tuple[str, ...] = error.missing
+        return "; ".join(missing + error.remedy)
+    except belljar.PolicyError as error:
+        return error.key
+    except belljar.SandboxFailure as error:
+        return error.stage if not error.retryable else "again"
+    finally:
+        belljar.close()
+    return "ok"
