@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from .api.run import run
     from .errors import (
         BelljarError,
-        ClosedError,
         Denied,
         GuestCrashed,
         GuestError,
@@ -53,7 +52,6 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BelljarError",
-    "ClosedError",
     "Denial",
     "Denied",
     "ErrorText",

@@ -3,7 +3,6 @@
 BelljarError
  ├ PolicyError(ValueError)   the policy contradicts itself; names the key
  ├ UnsupportedError          this machine cannot enforce it; nothing ran
- ├ ClosedError               you closed it
  ├ SandboxFailure            our machinery failed
  │  ├ SetupFailed            a zygote or guest could not be made
  │  ├ WorkerDied             a zygote or guest went away under us
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BelljarError",
-    "ClosedError",
     "Denied",
     "GuestCrashed",
     "GuestError",
@@ -74,10 +72,6 @@ class UnsupportedError(BelljarError):
         for line in self.remedy:
             text += f"\n  remedy:  {line}"
         super().__init__(text)
-
-
-class ClosedError(BelljarError):
-    """The object was closed before this call."""
 
 
 class SandboxFailure(BelljarError):

@@ -120,6 +120,16 @@ def test_a_death_in_mid_frame_keeps_its_signal(started):
     assert (sc.result().status, sc.result().signal) == ("crashed", 9)
 
 
+def test_an_exit_in_mid_frame_is_a_violation(started):
+    """Half a frame of its own before the agent's last word would swallow that (K1)."""
+    sc = started()
+    sc.tell(e.LinkData(sc.finished(value="x" * 100)[:50]))
+    sc.exit(code=0)
+    result = sc.result()
+    assert (result.status, result.exit_code) == ("crashed", None)
+    assert result.error.type == "GuestProtocolError"
+
+
 @pytest.mark.parametrize("signal", [9, 24])
 def test_the_kernels_own_cpu_limit_is_named(started, signal):
     sc = started(cpu_s=2)
@@ -401,6 +411,7 @@ def test_violation_before_every_limit(started):
     sc.tell(e.LinkData(b"\xff" * 40))
     sc.tell(e.Output("stdout", b"12345"))
     assert sc.tick(5, cpu_s=50) == []
+    assert sc.attempt.deadline() == float("inf")
     sc.exit(signal=9)
     assert (sc.result().status, sc.result().limit) == ("crashed", None)
 

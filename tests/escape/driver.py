@@ -1,16 +1,20 @@
 """Runs one attack in a sandbox and says how it ended, as the cases' runner expects.
 
-    python driver.py [--layer-off] [--before FILE] FILE {script|main}
+    python driver.py [--layer-off] [--wall SECONDS] [--before FILE] FILE {script|main}
 
-For ``main`` the value of ``main()`` is brought to the host and used there in the ways a
-careless program would use it; all of that must be harmless.
+What: one run under the empty policy, after another one where ``--before`` names it.  Because:
+the runner judges a command from outside.  Then: for ``main`` the value of ``main()`` is brought
+to the host and used there in the ways a careless program would use it, and all of that must
+be harmless.
 """
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
 import sys
+from pathlib import Path
 
 import belljar
 from belljar.api import machine
@@ -36,22 +40,21 @@ def use(value: object) -> None:
 
 
 def main() -> int:
-    arguments = sys.argv[1:]
-    if arguments[0] == "--layer-off":
-        del arguments[0]
-        machine.explain_refusals = False
-    if arguments[0] == "--before":
-        before = arguments[1]
-        del arguments[:2]
-        if before != "-":
-            with open(before, "rb") as file:
-                belljar.run(file.read(), name="before.py")
-    path, entry = arguments
-    with open(path, "rb") as file:
-        code = file.read()
-    if entry == "main":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--layer-off", action="store_true")
+    parser.add_argument("--wall", type=float, default=5.0)
+    parser.add_argument("--before", default="-")
+    parser.add_argument("path", type=Path)
+    parser.add_argument("entry", choices=["script", "main"])
+    options = parser.parse_args()
+    machine.explain_refusals = not options.layer_off
+    policy = belljar.Policy().limit(wall_s=options.wall)
+    if options.before != "-":
+        belljar.run(Path(options.before).read_bytes(), policy, name="before.py")
+    code = options.path.read_bytes()
+    if options.entry == "main":
         code += b"\nmain()\n"
-    result = belljar.run(code, name="case.py")
+    result = belljar.run(code, policy, name="case.py")
     sys.stdout.buffer.write(result.stdout_bytes)
     sys.stdout.buffer.flush()
     sys.stderr.buffer.write(result.stderr_bytes)

@@ -167,8 +167,9 @@ def test_a_personality_that_stays_is_noticed():
         from belljar.kernel import process
 
         class Idle:
-            personality = staticmethod(lambda persona: 0x0400000)
+            personality = staticmethod(lambda persona: 0)
 
+        process.libc.personality(0x0400000)
         process.libc = Idle()
         try:
             process.reset_personality()

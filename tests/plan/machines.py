@@ -47,6 +47,7 @@ DOCKER = NOTHING.replace(
 MACHINES: dict[str, Support] = {
     "full": FULL,
     "full_root": FULL.replace(uid=0, gid=0),
+    "full_root_without_admin": FULL.replace(uid=0, gid=0, mounts_as_root=False),
     "full_aarch64": FULL.replace(machine="aarch64"),
     "full_without_cgroup_namespace": FULL.replace(namespaces=ALL - {"cgroup"}),
     "masked_proc": FULL.replace(proc=False, container="Podman"),

@@ -31,6 +31,7 @@ supports = st.builds(
     | st.frozensets(st.sampled_from(NAMESPACE_KINDS)),
     mounts=st.booleans(),
     proc=st.booleans(),
+    mounts_as_root=st.booleans(),
 )
 machines = st.sampled_from(list(MACHINES.values())) | supports
 grants = st.fixed_dictionaries(
@@ -173,6 +174,25 @@ def test_the_order_of_the_irreversible_steps(policy, support):
         assert done.index("mount_own") < done.index("own_user_namespace")
         assert done.index("own_user_namespace") < done.index("limit")
         assert done.index("own_user_namespace") < done.index("drop_capabilities")
+
+
+@settings(max_examples=200, deadline=None)
+@given(policies(), machines)
+def test_with_namespaces_no_guest_is_the_kernels_user_0(policy, support):
+    """RLIMIT_NPROC does not bind user 0, and it owns the host's files (M10)."""
+    plan = try_plan(policy, support)
+    launched = [step.verb for step in plan.launch]
+    if plan.isolated and support.uid == 0:
+        mapped = next(step.args for step in plan.launch if step.verb == "map_identity")
+        assert launched.index("become") < launched.index("map_identity")
+        assert mapped[2] != 0
+        assert mapped[3] != 0
+    assert launched[0] == "new_session"
+    assert launched[-1] == "execute"
+    if plan.isolated:
+        assert launched.index("make_private") < launched.index("open_sources")
+        assert launched.index("open_sources") < launched.index("build_root")
+        assert launched.index("first_process") < launched.index("enter_root")
 
 
 @settings(max_examples=200, deadline=None)

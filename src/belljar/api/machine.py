@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from ..drivers.zygotes import Zygote
-from ..errors import PolicyError
+from ..errors import PolicyError, SetupFailed
 from ..kernel.probe import probe_quick, probe_support
 from ..plan.make import make_plan
 from ..plan.root import Place
 from ..plan.support import assume_isolated
-from ..policy.paths import check_host
+from ..policy import Policy
+from ..policy.paths import REFUSED_HOST_TREES, RESERVED_ROOTS, RESERVED_TREES, check_host
 from ..python.interpreter import describe_interpreter
 
 TYPE_CHECKING = False
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from ..bpf.features import FilterFeatures
     from ..plan.steps import Plan
     from ..plan.support import Support
-    from ..policy import Policy
     from ..python.distributions import PackageSet
     from ..python.interpreter import Interpreter
 
@@ -58,6 +59,8 @@ class Prepared:
             "explain": explain_refusals,
             "readable": [*(_OPEN_PLACES if plan.isolated else ()), *plan.search_path, *read],
             "writable": [*own, "/dev/null", *write],
+            "taken": [*RESERVED_TREES, *RESERVED_ROOTS],
+            "never": list(REFUSED_HOST_TREES),
         }
 
 
@@ -77,11 +80,29 @@ _known = _Known()
 
 
 def support() -> Support:
-    """What this machine can enforce, probed whole."""
+    """What this machine can enforce: probed whole, and then tried."""
     if _known.support is None or not _known.probed:
-        _known.support = probe_support()
+        found = probe_support()
+        _known.support = _tried(found) if found.isolated else found
         _known.probed = True
     return _known.support
+
+
+def _tried(found: Support) -> Support:
+    """The finding of a trial: a probe asks for one thing at a time, a launch for all.
+
+    Where a zygote cannot be had although every part of it can, the machine counts as one
+    without namespaces, for the reason that the launch gave.
+    """
+    try:
+        zygote = Zygote(_prepare(Policy(), found).plan)
+        zygote.ensure_ready()
+        zygote.close()
+    except SetupFailed as error:
+        if error.retryable:
+            raise
+        return found.replace(namespaces=frozenset(), why=(*found.why, ("user", str(error))))
+    return found
 
 
 def prepare(policy: Policy) -> Prepared:
@@ -151,6 +172,7 @@ class Own:
     """
 
     def __init__(self, policy: Policy) -> None:
+        self.began = time.monotonic()
         self.prepared = prepare(policy)
         self.zygote = Zygote(self.prepared.plan, fork=True)
 
@@ -197,10 +219,9 @@ def reconsider() -> bool:
     """
     if _known.probed:
         return False
-    assumed = _known.support
+    assumed, found = _known.support, support()
     _known.prepared.clear()
-    found = support()
-    return assumed is None or found.isolated != assumed.isolated or found.proc != assumed.proc
+    return found != assumed
 
 
 def close() -> None:

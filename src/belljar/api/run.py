@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from ..drivers import blocking
 from ..errors import PolicyError, SetupFailed
@@ -64,10 +65,10 @@ def run(
     on_output = with_true_streams(policy, on_output)
     try:
         return _with_shared(order, policy, feed, on_output)
-    except SetupFailed:
+    except SetupFailed as error:
         # The launch was the probe.  If this machine turns out to be another than assumed,
         # there is another plan for it, or a full account of what is missing.
-        if not machine.reconsider():
+        if error.retryable or not machine.reconsider():
             raise
     return _with_shared(order, policy, feed, on_output)
 
@@ -78,8 +79,9 @@ def _with_shared(
     feed: blocking.Feed,
     on_output: Callable[[str, bytes], object] | None,
 ) -> Result:
+    began = time.monotonic()
     prepared = machine.prepare(policy)
-    return execute(prepared, machine.shared(prepared), order, feed, on_output)
+    return execute(prepared, machine.shared(prepared), order, feed, on_output, began)
 
 
 def run_own(
@@ -91,12 +93,12 @@ def run_own(
 ) -> Result:
     """``run`` for the command: on a zygote of its own that is starting already."""
     try:
-        return execute(own.prepared, own.zygote, order, feed, on_output)
-    except SetupFailed:
-        if not machine.reconsider():
+        return execute(own.prepared, own.zygote, order, feed, on_output, own.began)
+    except SetupFailed as error:
+        if error.retryable or not machine.reconsider():
             raise
     with machine.Own(policy) as again:
-        return execute(again.prepared, again.zygote, order, feed, on_output)
+        return execute(again.prepared, again.zygote, order, feed, on_output, again.began)
 
 
 def execute(
@@ -105,8 +107,12 @@ def execute(
     order: Run,
     feed: blocking.Feed,
     on_output: Callable[[str, bytes], object] | None,
+    began: float,
 ) -> Result:
-    """Ask a zygote, ready or still starting, for a guest and drive it to its end."""
+    """Ask a zygote, ready or still starting, for a guest and drive it to its end.
+
+    ``began`` is when the zygote was asked for, on the monotonic clock.
+    """
     plan = prepared.plan
     ends = zygote.request(
         prepared.steps,
@@ -116,7 +122,7 @@ def execute(
         stdin=bool(feed.pending) or feed.fd is not None,
     )
     budget = Budget(memory_bytes=plan.limits.value_bytes)
-    return blocking.run(zygote, ends, order, plan.limits, budget, feed, on_output)
+    return blocking.run(zygote, ends, order, plan.limits, budget, feed, on_output, began)
 
 
 def make_order(

@@ -40,14 +40,17 @@ def run(
     budget: Budget,
     feed: Feed,
     on_output: Callable[[str, bytes], object] | None,
+    began: float,
 ) -> Result:
     """Drive one guest to its end and return its result.
+
+    ``began`` is when the zygote was asked for; the stage ``zygote`` counts from there.
 
     Raises ``SandboxFailure`` when belljar's own machinery failed.  Whatever happens, the
     guest is dead and its descriptors are closed when this returns or raises.
     """
     try:
-        return _Loop(ends, order, limits, budget, feed, on_output, zygote).run()
+        return _Loop(ends, order, limits, budget, feed, on_output, zygote, began).run()
     except BaseException:
         ends.kill()
         raise
@@ -65,18 +68,19 @@ class _Loop:
         feed: Feed,
         on_output: Callable[[str, bytes], object] | None,
         zygote: Zygote,
+        began: float,
     ) -> None:
-        began = time.monotonic()
         self.ends = ends
         self.feed = feed
         self.on_output = on_output
-        self.attempt = Attempt(order, limits, budget, began)
         self.outgoing = bytearray()
         self.clock: int | None = None
         self.poll = select.poll()
         self.handlers: dict[int, Callable[[int], None]] = {}
         zygote.ensure_ready()
-        self.zygote_s = time.monotonic() - began
+        ready = time.monotonic()
+        self.zygote_s = ready - began
+        self.attempt = Attempt(order, limits, budget, ready)
         self.watch(ends.status.fileno(), self.on_status)
         self.watch(ends.link.fileno(), self.on_link)
         for name, fd in (("stdout", ends.stdout), ("stderr", ends.stderr)):

@@ -57,6 +57,7 @@ class Attempt:
         self._finished: Finished | None = None
         self._denials: list[Denial] = []
         self._violation: str | None = None
+        self._broken_off: str | None = None
         self._exited: e.Exited | None = None
         self._link_open = True
         self._killed = False
@@ -114,9 +115,12 @@ class Attempt:
         if isinstance(event, e.OutputClosed):
             self._open.discard(event.stream)
         elif isinstance(event, e.LinkClosed):
-            # Also in the middle of a frame: a guest may be killed while it speaks, and by
-            # what, the kernel says.
             self._link_open = False
+            if self._finished is None and self._violation is None:
+                try:
+                    self._connection.receive_eof()
+                except RemoteError as error:
+                    self._broken_off = str(error)
         elif isinstance(event, e.Spawned):
             self._marks["spawned"] = event.at
             if self._killed:
@@ -229,7 +233,7 @@ class Attempt:
                 # Whether the exit is known already is chance; the guest wrote before it ended.
                 allowed = self._limits.output_bytes
                 self._cause = LimitHit("output", allowed, self._output_bytes, "kernel")
-            if self._exited is None:
+            if self._exited is None and not self._killed:
                 self._kill_at = min(self._kill_at, now + GRACE_S)
             instructions.append(e.StopReading())
             self._open.clear()
@@ -259,8 +263,13 @@ class Attempt:
         )
         if self._cause is not None:
             return base.replace(status="limit", limit=self._cause, error=self._error_claimed())
-        if self._violation is not None:
-            error = ErrorText(GuestProtocolError.__name__, self._violation, self._violation)
+        violation = self._violation
+        if violation is None and exited.signal == 0:
+            # A guest that was killed may have been speaking; one that left in the middle of a
+            # frame meant to.
+            violation = self._broken_off
+        if violation is not None:
+            error = ErrorText(GuestProtocolError.__name__, violation, violation)
             return base.replace(error=error)
         if self._finished is not None:
             return self._claimed(base, self._finished)
@@ -294,6 +303,7 @@ class Attempt:
             "threads": "threads",
             "open_files": "open_files",
             "work": "work_bytes",
+            "work_files": "work_files",
             "file": "file_bytes",
             "processes": "processes",
         }

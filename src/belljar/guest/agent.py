@@ -61,7 +61,9 @@ def serve(link: int, settings: dict[str, Any]) -> int:
     sys.orig_argv[:] = [sys.executable]
     os.environ.update(settings["env"])
     if settings["explain"]:
-        denials.install(settings["readable"], settings["writable"])
+        denials.install(
+            settings["readable"], settings["writable"], settings["taken"], settings["never"]
+        )
     _write_all(link, connection.send(Ready(stages={})))
     while True:
         data = os.read(link, _READ_BYTES)

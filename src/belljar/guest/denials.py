@@ -23,14 +23,21 @@ NO_GRANT = "no grant of this release"
 _entries: dict[tuple[str, str], str] = {}
 _readable: tuple[str, ...] = ()
 _writable: tuple[str, ...] = ()
+_taken: tuple[str, ...] = ()
+_never: tuple[str, ...] = ()
 _last = ""
 _paused = False
 
 
-def install(readable: list[str], writable: list[str]) -> None:
-    """Start watching.  The lists are the trees that the policy leaves open."""
-    global _readable, _writable
+def install(readable: list[str], writable: list[str], taken: list[str], never: list[str]) -> None:
+    """Start watching.
+
+    ``readable`` and ``writable`` are the trees that the policy leaves open; ``taken`` those
+    where a grant can show nothing inside, ``never`` those that cannot be granted at all.
+    """
+    global _readable, _writable, _taken, _never
     _readable, _writable = tuple(readable), tuple(writable)
+    _taken, _never = tuple(taken), tuple(never)
     handlers = _HANDLERS
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
@@ -64,6 +71,8 @@ def last_was(action: str) -> bool:
 
 def explain(exception: BaseException) -> str:
     """A note for an exception that a refusal caused, or nothing."""
+    if isinstance(exception, ModuleNotFoundError):
+        return _explain_import(exception)
     if not isinstance(exception, OSError) or not _entries:
         return ""
     for (action, target), grant in reversed(_entries.items()):
@@ -72,6 +81,16 @@ def explain(exception: BaseException) -> str:
             remedy = grant if grant == NO_GRANT else f"{grant} would allow it"
             return f"belljar refused {f'{action} {target}'.strip()}: {remedy}"
     return ""
+
+
+def _explain_import(exception: ModuleNotFoundError) -> str:
+    """A package that is not granted and one that is not installed look the same inside."""
+    package = (exception.name or "").partition(".")[0]
+    if not package or package in sys.stdlib_module_names or package in sys.modules:
+        return ""
+    grant = f'allow(packages=["{package}"])'
+    _note("import", package, grant)
+    return f"belljar grants no package {package}; if it is installed, {grant} would allow it"
 
 
 def _note(action: str, target: str, grant: str) -> None:
@@ -122,8 +141,21 @@ def _path(action: str, path: object) -> None:
     for tree in open_trees:
         if target == tree or target.startswith(tree + "/"):
             return
+    _note(action, target, _grant(action, target))
+
+
+def _grant(action: str, target: str) -> str:
+    """What would open a path: a grant, one under another name inside, or none."""
+
+    def within(trees: tuple[str, ...]) -> bool:
+        return any(target == tree or target.startswith(tree + "/") for tree in trees)
+
     # The root itself cannot be granted: what lies beneath it can.
-    _note(action, target, f'allow({action}=["{target}"])' if target != "/" else NO_GRANT)
+    if target == "/" or within(_never):
+        return NO_GRANT
+    if within(_taken):
+        return f'allow({action}={{"{target}": "/host{target}"}})'
+    return f'allow({action}=["{target}"])'
 
 
 def _fork(event: str, args: tuple[Any, ...]) -> None:
@@ -131,7 +163,8 @@ def _fork(event: str, args: tuple[Any, ...]) -> None:
 
 
 def _execute(event: str, args: tuple[Any, ...]) -> None:
-    _note("fork", str(args[0]) if args else "", NO_GRANT)
+    program = args[0] if args else ""
+    _note("fork", os.fsdecode(program) if isinstance(program, bytes) else str(program), NO_GRANT)
 
 
 def _socket(event: str, args: tuple[Any, ...]) -> None:

@@ -62,6 +62,7 @@ def without_details(finished: Finished) -> Finished:
 def limit_hit(exception: BaseException) -> str | None:
     """Which limit an exception speaks of, if it does."""
     import errno
+    import os
 
     if isinstance(exception, MemoryError):
         return "memory"
@@ -73,7 +74,7 @@ def limit_hit(exception: BaseException) -> str | None:
         if exception.errno == errno.EMFILE:
             return "open_files"
         if exception.errno in (errno.ENOSPC, errno.EDQUOT):
-            return "work"
+            return "work" if os.statvfs(".").f_favail else "work_files"
         if exception.errno == errno.EFBIG:
             return "file"
         if isinstance(exception, (PermissionError, BlockingIOError)) and denials.last_was("fork"):

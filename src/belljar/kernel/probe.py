@@ -13,7 +13,7 @@ import sys
 from ..errors import SetupFailed
 from ..plan.support import MINIMUM_MOUNT_KERNEL, NAMESPACE_KINDS, Support
 from ..wire.control import Unpacker
-from . import landlock, mounts, namespaces, process, seccomp
+from . import caps, landlock, mounts, namespaces, process, seccomp
 from .libc import MACHINE, check_machine
 
 TYPE_CHECKING = False
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 _ANSWER_BYTES = 4096
+_CAP_SYS_ADMIN = 1 << 21
+_UNPRIVILEGED_ID = 65534
 
 
 def probe_quick() -> Support:
@@ -38,6 +40,7 @@ def probe_quick() -> Support:
         namespaces=frozenset(),
         mounts=False,
         proc=False,
+        mounts_as_root=bool(caps.held() & _CAP_SYS_ADMIN),
     )
 
 
@@ -127,11 +130,13 @@ def _try_namespaces(kinds: Sequence[str]) -> str:
 def _in_namespaces(kinds: Sequence[str], act: Callable[[], str]) -> str:
     """What ``act`` says in a child that is in new namespaces, or why it could not get there."""
     reader, writer = os.pipe()
-    uid, gid = os.geteuid(), os.getegid()
     pid = process.raw_clone(namespaces.SIGCHLD)
     if pid == 0:
         answer = "the probe failed"
         try:
+            if os.geteuid() == 0:
+                process.become(_UNPRIVILEGED_ID, _UNPRIVILEGED_ID)  # as the launcher will
+            uid, gid = os.geteuid(), os.getegid()
             namespaces.unshare(list(kinds))
             own = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY)
             namespaces.map_identity(0, 0, uid, gid, own)

@@ -80,7 +80,9 @@ def make_plan(
         launch = _launch_isolated(
             policy,
             support,
-            make_entries(policy, interpreter, packages, places, belljar, stdlib_names),
+            make_entries(
+                policy, interpreter, packages, places, belljar, stdlib_names, support.proc
+            ),
         )
         launch += (_execute_inside(interpreter),)
         search = (stdlib_inside(interpreter), *dynload_inside(interpreter))
@@ -135,11 +137,20 @@ def _launch_isolated(
     if "cgroup" in support.namespaces:
         kinds.append("cgroup")
     sources = Step("open_sources", (entries,))
+    # A host that is root becomes a user like any other, because a guest must not be the
+    # kernel's user 0: limits do not bind it and it owns the host.
+    owner = UNPRIVILEGED_ID
     first: tuple[Step, ...]
-    if support.uid == 0:
-        # Root opens what only root may open, then becomes a user like any other, because a
-        # guest must not be the kernel's user 0: limits do not bind it and it owns the host.
-        owner = UNPRIVILEGED_ID
+    if support.uid == 0 and not support.mounts_as_root:
+        first = (
+            Step("become", (owner, owner)),
+            Step("unshare", (kinds,)),
+            Step("map_identity", (0, 0, owner, owner)),
+            Step("make_private"),
+            sources,
+        )
+    elif support.uid == 0:
+        # It opens first what only root may open.
         first = (
             Step("unshare", (["mount"],)),
             Step("make_private"),

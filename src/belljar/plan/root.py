@@ -96,6 +96,7 @@ def make_entries(
     places: tuple[Place, ...],
     belljar: str,
     stdlib_names: tuple[str, ...],
+    proc: bool,
 ) -> list[list[Argument]]:
     """The tree as entries, parents first.
 
@@ -140,7 +141,7 @@ def make_entries(
     entries.append(["link", "/dev/fd", "/proc/self/fd"])
     for number, stream in enumerate(("stdin", "stdout", "stderr")):
         entries.append(["link", f"/dev/{stream}", f"/proc/self/fd/{number}"])
-    for part in PROC_SELF:
+    for part in PROC_SELF if proc else ():
         if part == "fd":
             entries.append(["dir", "/proc/self/fd"])
         else:

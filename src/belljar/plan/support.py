@@ -21,7 +21,8 @@ class Support(Record):
     ``namespaces`` holds the kinds that this user can make; without ``user`` and ``mount``
     none is used.  ``mounts`` is the descriptor interface for mounts; ``proc`` whether a
     new proc file system may be mounted in a user namespace (a container that masks parts
-    of ``/proc`` forbids it).  ``why`` maps a missing mechanism to what the kernel
+    of ``/proc`` forbids it).  ``mounts_as_root`` matters where ``uid`` is 0: whether that root
+    holds ``CAP_SYS_ADMIN``, which a container's often does not.  ``why`` maps a missing mechanism to what the kernel
     answered; ``container`` is a hint for people, never a basis of a decision.
     """
 
@@ -34,6 +35,7 @@ class Support(Record):
     namespaces: frozenset[str]
     mounts: bool
     proc: bool
+    mounts_as_root: bool = True
     cgroup: str = ""
     container: str = ""
     why: tuple[tuple[str, str], ...] = ()

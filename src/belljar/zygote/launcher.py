@@ -28,6 +28,7 @@ CONTROL_FD = 1
 _ROOT_BYTES = 1 << 20  # made-up files and mount points only; nothing of the guest's
 _ROOT_FILES = 8192
 ZYGOTE_PROC = "/.zygote"
+_PROC_ATTRIBUTES = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
 _BEHIND = "/tmp"  # any directory that every Linux has; the new root covers it for a moment
 
 
@@ -82,11 +83,7 @@ class Launch:
             os.close(idmap)
 
     def become(self, uid: int, gid: int) -> None:
-        """Give up being root for an ordinary user, for ever."""
-        os.setgroups([])
-        os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)
-        process.set_dumpable(True)  # else the new user could not write its own identity map
+        process.become(uid, gid)
 
     def first_process(self) -> None:
         """Go on as the first process of the new PID namespace, still a child of the host."""
@@ -111,9 +108,12 @@ class Launch:
         if proc:
             # Whole, and out of the guests' sight: the kernel lends a new proc file system
             # only to those who see one already, and identity maps are written there.
-            attributes = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
-            tree = mounts.new_filesystem(b"proc", {}, attributes)
-            mounts.attach(tree, _BEHIND + ZYGOTE_PROC)
+            tree = mounts.new_filesystem(b"proc", {}, _PROC_ATTRIBUTES)
+        else:
+            # Where parts of it are masked, no new one is lent: the masked one serves the
+            # zygote, and every guest lets go of it before it meets any code.
+            tree = mounts.clone_tree("/proc", _PROC_ATTRIBUTES)
+        mounts.attach(tree, _BEHIND + ZYGOTE_PROC)
         trees = iter(self.trees)
         for kind, target, *rest in entries:
             if kind in ("bind", "bind?"):
