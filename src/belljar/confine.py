@@ -31,10 +31,16 @@ class StepFailed(Exception):
 
 
 class Confinement:
-    """The verbs of ``Plan.guest``.  ``program`` is the compiled filter."""
+    """The verbs of ``Plan.guest``.
 
-    def __init__(self, program: bytes, pid_mark: int | None, proc: str) -> None:
+    ``program`` is the compiled filter, ``pid_mark`` what stands in it for this process's
+    number, ``proc`` where a whole proc file system is, ``parent`` what ``getppid`` says while
+    the zygote lives.
+    """
+
+    def __init__(self, program: bytes, pid_mark: int | None, proc: str, parent: int) -> None:
         self._program = program
+        self._parent = parent
         self._pid_mark = pid_mark
         self._proc = proc
         self._proc_self = -1
@@ -50,12 +56,21 @@ class Confinement:
         os.close(self._proc_self)
 
     def die_with_zygote(self) -> None:
-        process.die_with_parent(os.getppid())
+        process.die_with_parent(self._parent)
 
     def mount_own(
-        self, size: int, files: int, proc_parts: list[str], nested: list[list[Any]]
+        self,
+        size: int,
+        files: int,
+        proc_parts: list[str],
+        links: list[list[str]],
+        hidden: list[str],
     ) -> None:
-        """A mount namespace of its own with empty ``/work`` and ``/tmp`` in one tmpfs."""
+        """A mount namespace of its own with empty ``/work`` and ``/tmp`` in one tmpfs.
+
+        ``links`` are ``[where, to]`` for granted places that show there; ``hidden`` are mounts
+        that the zygote needed and the guest does not.
+        """
         namespaces.unshare(["mount"])
         own = mounts.new_tmpfs(size, files, 0o755, _ATTRIBUTES)
         for name, mode in (("work", 0o755), ("tmp", 0o1777)):
@@ -64,8 +79,11 @@ class Confinement:
         mounts.attach(mounts.subtree(own, b"work"), "/work")
         mounts.attach(mounts.subtree(own, b"tmp"), "/tmp")
         os.close(own)
-        if nested:
-            mounts.move_places(nested)
+        for where, to in links:
+            os.makedirs(os.path.dirname(where), 0o755, exist_ok=True)
+            os.symlink(to, where)
+        for path in hidden:
+            mounts.detach(path)
         if proc_parts:
             mounts.show_self(proc_parts)
         mounts.detach(self._proc)

@@ -261,10 +261,41 @@ def test_uncounted_and_unknown_mappings_are_refused(name: str, flag: int) -> Non
 @both
 def test_advice_that_tells_of_others_is_refused(name: str) -> None:
     features = FilterFeatures(name)
-    for advice in (0, 4, 8, 14, 22, 102):
+    for advice in (0, 4, 8, 15, 22, 102):
         assert answer(features, "madvise", 0, 4096, advice) == ALLOW
-    for advice in (12, 13, 21, 100, 101, GARBAGE | 12):
+    for advice in (12, 13, 14, 21, 25, 100, 101, GARBAGE | 12):
         assert answer(features, "madvise", 0, 4096, advice) == EPERM
+
+
+@both
+def test_space_is_taken_only_where_the_size_limit_looks(name: str) -> None:
+    """R2: KEEP_SIZE alone takes space beyond RLIMIT_FSIZE."""
+    features = FilterFeatures(name)
+    for mode in (0, 3, GARBAGE | 3):
+        assert answer(features, "fallocate", 5, mode, 0, 1 << 30) == ALLOW
+    for mode in (1, 2, 8, 16, 32, GARBAGE | 1):
+        assert answer(features, "fallocate", 5, mode, 0, 1 << 30) == EPERM
+
+
+@both
+def test_a_pipe_is_not_made_to_keep_packets(name: str) -> None:
+    """K1: each two bytes would wake the host."""
+    direct = {"x86_64": 0x4000, "aarch64": 0x10000}[name]
+    features = FilterFeatures(name)
+    einval = Errno(errno.EINVAL)
+    assert answer(features, "openat", 0, 0, direct | 1) == einval
+    assert answer(features, "fcntl", 1, 4, direct | 1) == einval
+    assert answer(features, "fcntl", 1, 4, 0x800) == ALLOW
+
+
+@both
+def test_shared_memory_without_a_file_is_refused(name: str) -> None:
+    """R1: its pages outlive their mappings, and then nothing counts them."""
+    features = FilterFeatures(name)
+    for flags in (0x21, 0x21 | 0x4000, 0x23):
+        assert answer(features, "mmap", 0, 4096, 3, flags, 2**64 - 1, 0) == EPERM
+    for flags in (0x22, 0x01, 0x02):
+        assert answer(features, "mmap", 0, 4096, 3, flags, 5, 0) == ALLOW
 
 
 # -- options ---------------------------------------------------------------------------
@@ -360,9 +391,12 @@ def test_signals_reach_the_guest_only(name: str) -> None:
 def test_a_process_group_is_never_signalled_by_zero(name: str) -> None:
     """The guest is forked into the zygote's group, PID namespace or not."""
     features = FilterFeatures(name, sandboxed_signals=True)
-    assert answer(features, "kill", 1, 15) == ALLOW
-    assert answer(features, "tkill", 1, 15) == ALLOW
-    assert answer(features, "tgkill", 1, 1, 15) == ALLOW
+    assert answer(features, "kill", 2, 15) == ALLOW
+    assert answer(features, "tkill", 2, 15) == ALLOW
+    assert answer(features, "tgkill", 2, 2, 15) == ALLOW
+    for call in ("kill", "tkill", "tgkill"):  # the parked first process, which is not the guest's
+        assert answer(features, call, 1, 15) == EPERM
+        assert answer(features, call, GARBAGE | 1, 15) == EPERM
     for group in (0, GARBAGE, MINUS_1, MINUS_1 - 7):
         assert answer(features, "kill", group, 15) == EPERM
     granted = features.replace(processes=True)

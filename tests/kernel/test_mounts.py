@@ -21,7 +21,7 @@ def body(p):
     from belljar.kernel import mounts, namespaces
     from belljar.kernel.mounts import (
         DATA, NODEV, NOEXEC, NOSUID, RDONLY, attach, change_mount, clone_tree, detach, enter_root,
-        make_private, move_places, new_filesystem, new_tmpfs, open_path, show_self, subtree,
+        make_private, new_filesystem, new_tmpfs, open_path, show_self, subtree,
     )
     uid, gid = os.getuid(), os.getgid()
     namespaces.unshare(["user", "mount"])
@@ -205,31 +205,6 @@ return [os.listdir("/"), os.getcwd(), result(lambda: os.stat(p)), result(lambda:
         os.listdir(".")]
 """
     assert mounted(lines, tree, user) == [["only"], "/", "ENOENT", "done", ["only"]]
-
-
-def test_staged_places_are_moved(tree, user):
-    lines = """
-import os.path
-root = p + "/root"
-os.makedirs(root + "/.places/0"); os.makedirs(root + "/.places/2")
-open(root + "/.places/1", "w").close()
-attach(clone_tree(p + "/from", RDONLY), root + "/.places/0")
-attach(clone_tree(p + "/from/file", 0), root + "/.places/1")
-os.mkdir(p + "/to/deep")
-attach(clone_tree(p + "/to", 0), root + "/.places/2")
-attach(new_tmpfs(1 << 16, 16, 0o777, 0), p + "/to")
-move_places([
-    [root + "/.places/0", p + "/to/a/b", True],
-    [root + "/.places/1", p + "/to/a/b/file", False],
-    [root + "/.places/2", p + "/to/a/b/sub", True],
-])
-return [
-    sorted(os.listdir(p + "/to/a/b")), result(lambda: open(p + "/to/a/b/new", "w")),
-    result(lambda: open(p + "/to/a/b/file", "a")), os.listdir(p + "/to/a/b/sub"),
-    os.listdir(root + "/.places/0"), os.path.getsize(root + "/.places/1"),
-]
-"""
-    assert mounted(lines, tree, user) == [["file", "sub"], "EROFS", "done", ["deep"], [], 0]
 
 
 @pytest.mark.skipif(not SUPPORT.proc, reason="the kernel lends no proc file system here")

@@ -29,7 +29,7 @@ def test_no_new_privs_that_does_nothing_is_noticed():
     def body():
         from belljar.kernel import process
 
-        process._prctl = lambda *args: 0
+        process.libc.prctl = lambda *args: 0
         try:
             process.set_no_new_privs()
         except OSError as error:
@@ -57,8 +57,8 @@ def test_dumpable_that_does_nothing_is_noticed():
     def body():
         from belljar.kernel import process
 
-        real = process._prctl
-        process._prctl = lambda option, *rest: 0 if option == 4 else real(option, *rest)
+        real = process.libc.prctl
+        process.libc.prctl = lambda option, *rest: 0 if option == 4 else real(option, *rest)
         try:
             process.set_dumpable(False)
         except OSError as error:

@@ -58,12 +58,12 @@ def test_one_hash_for_all_is_refused(as_set):
 def test_distinct_hashes_that_walk_one_run_are_refused():
     keys = run_in_a_table(2**13, 5_000)[:5_400]
     assert len({hash(key) for key in keys}) == len(keys) == 5_400
-    assert KeyGuard(100 * len(keys)).refusal(keys, in_set=False) is not None
-    assert KeyGuard(100 * len(keys)).refusal(range(len(keys)), in_set=False) is None
+    assert KeyGuard(100 * len(keys), 100).refusal(keys, in_set=False) is not None
+    assert KeyGuard(100 * len(keys), 100).refusal(range(len(keys)), in_set=False) is None
 
 
 def test_the_steps_are_counted_over_the_whole_message():
-    guard = KeyGuard(3_000)
+    guard = KeyGuard(3_000, 100)
     keys = [n << 40 for n in range(100)]
     refusals = [guard.refusal(keys, in_set=False) for _ in range(50)]
     assert refusals[0] is None

@@ -55,7 +55,6 @@ class Prepared:
         self.agent_settings: dict[str, Any] = {
             "value_bytes": plan.limits.value_bytes,
             "env": dict(plan.policy.env),
-            "once": True,
             "explain": explain_refusals,
             "readable": [*(_OPEN_PLACES if plan.isolated else ()), *plan.search_path, *read],
             "writable": [*own, "/dev/null", *write],

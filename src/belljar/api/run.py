@@ -118,10 +118,10 @@ def execute(
         prepared.steps,
         machine.filter_program(plan.filter),
         plan.filter.own_pid,
-        prepared.agent_settings,
         stdin=bool(feed.pending) or feed.fd is not None,
     )
     budget = Budget(memory_bytes=plan.limits.value_bytes)
+    order = order.replace(settings=prepared.agent_settings)
     return blocking.run(zygote, ends, order, plan.limits, budget, feed, on_output, began)
 
 

@@ -59,6 +59,11 @@ _RENAME_FLAGS = 1 | 2  # RENAME_NOREPLACE | RENAME_EXCHANGE
 _PIPE_FLAGS = 0x80000 | 0x800  # O_CLOEXEC | O_NONBLOCK
 _CLOSE_RANGE_CLOEXEC = 4
 
+_O_DIRECT = {"x86_64": 0x4000, "aarch64": 0x10000}
+_F_SETFL = 4
+_PUNCH_HOLE_KEEP_SIZE = 3
+_POSIX_FADV_DONTNEED = 4
+
 # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_SETLK, F_SETLKW,
 # F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW,
 # F_DUPFD_CLOEXEC, F_GETPIPE_SZ, F_ADD_SEALS, F_GET_SEALS
@@ -71,6 +76,10 @@ _IOCTL_CLONE = (0x40049409, 0x4020940D)
 
 
 def _files(features: FilterFeatures) -> dict[str, Rule]:
+    # On a pipe it means that every write is read alone: a guest's two bytes cost the host a
+    # whole wake-up.  EINVAL is what a file system without it answers.
+    o_direct = _O_DIRECT.get(features.arch, 0)
+
     def no_set_id(mode: int) -> Condition:
         # A set-id file in a granted host directory would lend the guest's user to whoever
         # runs it there.
@@ -78,7 +87,8 @@ def _files(features: FilterFeatures) -> dict[str, Rule]:
 
     def opens(flags: int) -> Rule:
         makes_none = (Arg(flags, width=32) & _MAKES_FILE) == 0
-        return _only(makes_none | no_set_id(flags + 1))
+        direct = (Arg(flags, width=32) & o_direct) != 0
+        return If(direct, Errno(errno.EINVAL)).else_(_only(makes_none | no_set_id(flags + 1)))
 
     def makes_node(mode: int) -> Rule:
         kind = Arg(mode, width=32) & _S_IFMT
@@ -93,7 +103,14 @@ def _files(features: FilterFeatures) -> dict[str, Rule]:
         "renameat2": _only(Arg(4, width=32).has_only(_RENAME_FLAGS)),
         "pipe2": _only(Arg(1, width=32).has_only(_PIPE_FLAGS)),
         "close_range": _only(Arg(2, width=32).has_only(_CLOSE_RANGE_CLOEXEC)),
-        "fcntl": _only(Arg(1, width=32).is_in(_FCNTL)),
+        "fcntl": If(
+            (Arg(1, width=32) == _F_SETFL) & ((Arg(2, width=32) & o_direct) != 0),
+            Errno(errno.EINVAL),
+        ).else_(_only(Arg(1, width=32).is_in(_FCNTL))),
+        # With KEEP_SIZE alone space is taken beyond what RLIMIT_FSIZE looks at.
+        "fallocate": _only(Arg(1, width=32).is_in((0, _PUNCH_HOLE_KEEP_SIZE))),
+        # It throws pages out of memory that other processes use too.
+        "fadvise64": _only(Arg(3, width=32) != _POSIX_FADV_DONTNEED),
         "ioctl": If(Arg(1, width=32).is_in(_IOCTL), ALLOW)
         .elif_(Arg(1, width=32).is_in(_IOCTL_CLONE), Errno(errno.EOPNOTSUPP))
         .else_(_EPERM),
@@ -126,16 +143,23 @@ _MAP_FLAGS = (
     | 0x20000  # STACK
     | 0x100000  # FIXED_NOREPLACE
 )
-# NORMAL RANDOM SEQUENTIAL WILLNEED DONTNEED FREE REMOVE DONTFORK DOFORK HUGEPAGE NOHUGEPAGE
+# NORMAL RANDOM SEQUENTIAL WILLNEED DONTNEED FREE REMOVE DONTFORK DOFORK NOHUGEPAGE
 # DONTDUMP DODUMP WIPEONFORK KEEPONFORK COLD POPULATE_READ POPULATE_WRITE DONTNEED_LOCKED
-# COLLAPSE GUARD_INSTALL GUARD_REMOVE.  Not MERGEABLE: merged pages tell what others hold.
+# GUARD_INSTALL GUARD_REMOVE.  Not MERGEABLE: merged pages tell what others hold.
 # Not PAGEOUT: it evicts pages that others share.
-_MADVISE = (0, 1, 2, 3, 4, 8, 9, 10, 11, 14, 15, 16, 17, 18, 19, 20, 22, 23, 24, 25, 102, 103)
+# Not HUGEPAGE, not COLLAPSE: a huge page of which one small page is left counts as that one.
+_MADVISE = (0, 1, 2, 3, 4, 8, 9, 10, 11, 15, 16, 17, 18, 19, 20, 22, 23, 24, 102, 103)
 
 
 def _memory(features: FilterFeatures) -> dict[str, Rule]:
     # prot and flags are unsigned long: the kernel reads all 64 bits of them.
-    plain = Arg(3).has_only(_MAP_FLAGS)
+    # Shared memory without a file outlives its mappings for as long as one page of it is
+    # mapped, and then no limit counts it.  Nothing is lost: there is no other process to
+    # share it with.
+    kind = Arg(3) & (_MAP_TYPE | _MAP_ANONYMOUS)
+    plain = Arg(3).has_only(_MAP_FLAGS) & (
+        (kind == (_MAP_PRIVATE | _MAP_ANONYMOUS)) | ((Arg(3) & _MAP_ANONYMOUS) == 0)
+    )
     data = (Arg(2) & _PROT_EXEC) == 0
     code_of_file = ((Arg(2) & _PROT_WRITE) == 0) & (
         (Arg(3) & (_MAP_TYPE | _MAP_ANONYMOUS)) == _MAP_PRIVATE
@@ -201,8 +225,11 @@ def _signals(features: FilterFeatures) -> dict[str, Rule]:
         return {}
     # 0 is the caller's process group, and a group may reach out of a PID namespace: the
     # guest was forked into the zygote's.  Negative numbers are groups within it, or all.
+    # 1 is the first process of the namespace, which is not the guest's: it shares the
+    # zygote's memory and must never run a signal handler.
+    first = pid == 1
     kill = pid != 0 if features.processes else (pid != 0) & (pid <= 0x7FFF_FFFF)
-    return {"kill": _only(kill), "tgkill": ALLOW, "tkill": ALLOW}
+    return {"kill": _only(kill & ~first), "tgkill": _only(~first), "tkill": _only(~first)}
 
 
 # -- sockets ---------------------------------------------------------------------------

@@ -23,7 +23,6 @@ FILE_READ: Final = {
     "chdir": "moves the guest's own working directory, within what it can see",
     "faccessat": "access relative to a directory, what aarch64 has instead",
     "faccessat2": "faccessat with flags; the C library tries it first",
-    "fadvise64": "hints about reading to come; parquet and CSV readers give them",
     "fchdir": "chdir to an open directory; shutil.rmtree and os.fwalk use it",
     "fgetxattr": "reads an attribute of an open file; shutil.copystat does",
     "flistxattr": "lists attributes of an open file; shutil.copystat does",
@@ -52,7 +51,6 @@ FILE_READ: Final = {
 
 FILE_WRITE: Final = {
     "copy_file_range": "copies inside the kernel; os.copy_file_range and shutil",
-    "fallocate": "reserves space within RLIMIT_FSIZE; sqlite and os.posix_fallocate",
     "fdatasync": "makes one file durable; sqlite commits with it",
     "flock": "advisory locks on files that the guest has open",
     "fsync": "makes one file durable; os.fsync and sqlite",
@@ -230,6 +228,8 @@ CHECKED: Final = {
     "clone": "threads that share everything; processes only if granted, namespaces never",
     "close_range": "closing many; not UNSHARE, which would double the limit on open files",
     "creat": "open for writing; without set-id bits",
+    "fadvise64": "hints about reading to come; not DONTNEED, which evicts what others use",
+    "fallocate": "reserves space within RLIMIT_FSIZE; not KEEP_SIZE, which goes around it",
     "fchmod": "permission bits without set-id, in a file tree of the guest's own only",
     "fchmodat": "permission bits without set-id, in a file tree of the guest's own only",
     "fchmodat2": "permission bits without set-id, in a file tree of the guest's own only",

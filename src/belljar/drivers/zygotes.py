@@ -156,7 +156,6 @@ class Zygote:
         steps: list[Any],
         program: bytes,
         pid_mark: int | None,
-        agent: dict[str, Any],
         stdin: bool,
     ) -> GuestEnds:
         """Ask for a guest; the answer comes on the status socket.
@@ -175,14 +174,15 @@ class Zygote:
             opened += [stdout, their_stdout]
             stderr, their_stderr = os.pipe()
             opened += [stderr, their_stderr]
-            if stdin:
-                their_stdin, stdin_end = os.pipe()
-                opened += [stdin_end, their_stdin]
-            else:
-                their_stdin, stdin_end = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), None
-                opened.append(their_stdin)
+            # An empty stream is a pipe too: a device of the host's has times that a guest can set.
+            their_stdin, pipe_end = os.pipe()
+            opened += [their_stdin, pipe_end]
+            stdin_end: int | None = pipe_end
+            if not stdin:
+                os.close(opened.pop())
+                stdin_end = None
             theirs = [their_stdin, their_stdout, their_stderr]
-            message = pack("spawn", steps=steps, program=program, pid_mark=pid_mark, agent=agent)
+            message = pack("spawn", steps=steps, program=program, pid_mark=pid_mark)
             self._tell(message, [their_status.fileno(), their_link.fileno(), *theirs])
         except BaseException as error:
             for sock in sockets:

@@ -29,6 +29,7 @@ START_S = 30.0  # fork to ready; a machine that takes longer is not merely busy
 DRAIN_S = 1.0  # what a dead guest left in its pipes is there at once
 MOST_DENIALS = 100  # kept; whoever reads a result looks at the first few
 _LAST_WORDS = 1000  # characters of what a guest that never got ready said
+REPORT_S = 30.0  # a zygote that says nothing for so long is stopped, not busy
 SIGKILL, SIGXCPU, SIGXFSZ = 9, 24, 25
 _FINEST_CPU_CHECK_S = 0.002  # the CPU clock is read no more often than this
 
@@ -139,7 +140,7 @@ class Attempt:
                 self.failure = WorkerDied("zygote", "it ended during the run", retryable=True)
         else:
             self.interrupted = True
-            return self._kill()
+            return self._kill(now)
         return []
 
     def _stillborn(self) -> SandboxFailure | None:
@@ -166,17 +167,22 @@ class Attempt:
         if started is not None and self._running:
             if self._cpu_s >= self._limits.cpu_s:
                 self._cause = LimitHit("cpu", self._limits.cpu_s, self._cpu_s, "kernel")
-                return self._kill()
+                return self._kill(now)
             if now >= self._kill_at:
                 self._cause = LimitHit("wall", self._limits.wall_s, now - started, "kernel")
-                return self._kill()
+                return self._kill(now)
             self._plan_cpu_check(now)
-        if now >= self._kill_at and not self._killed:
+        if now >= self._kill_at:
+            if self._killed:
+                self.failure = WorkerDied(
+                    "zygote", "it did not report the end of a guest", retryable=True
+                )
+                return []
             if started is None:
                 self.failure = SetupFailed(
                     "start", "the guest was not ready in time", retryable=True
                 )
-            return self._kill()
+            return self._kill(now)
         return []
 
     def _plan_cpu_check(self, now: float) -> None:
@@ -192,7 +198,7 @@ class Attempt:
             received = self._connection.receive_data(data)  # type: ignore[arg-type]
         except RemoteError as error:
             self._violation = str(error)
-            return self._kill()
+            return self._kill(now)
         instructions: list[e.Instruction] = []
         for event in received:
             if isinstance(event, Ready):
@@ -239,11 +245,11 @@ class Attempt:
             self._open.clear()
         return instructions
 
-    def _kill(self) -> list[e.Instruction]:
+    def _kill(self, now: float) -> list[e.Instruction]:
         if self._exited is not None:
             return []
         self._killed = True
-        self._kill_at = math.inf  # the kernel ends it; there is nothing more to wait for
+        self._kill_at = now + REPORT_S  # the kernel ends it, and the zygote says so
         return [e.Kill()]
 
     # --- the outcome ---------------------------------------------------------------------

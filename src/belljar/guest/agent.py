@@ -14,6 +14,7 @@ import io
 import os
 import sys
 
+from ..wire import keys, scalars  # noqa: F401 - later there is no file of ours in sight
 from ..wire.connection import Connection
 from ..wire.events import Close, Denied, Finished, Ready, Run
 from ..wire.limits import Budget
@@ -21,7 +22,7 @@ from . import denials, execute, report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 _READ_BYTES = 1 << 16
@@ -54,16 +55,20 @@ def _text(fd: int, mode: str, errors: str) -> io.TextIOWrapper:
     return text
 
 
-def serve(link: int, settings: dict[str, Any]) -> int:
-    """Answer runs until the host closes the link; returns the process's exit status."""
-    budget = Budget(memory_bytes=settings["value_bytes"])
-    connection = Connection("guest")
+def settle(settings: Mapping[str, Any]) -> Budget:
+    """Before the first run: the environment, the watch on refusals, the bound on values."""
     sys.orig_argv[:] = [sys.executable]
     os.environ.update(settings["env"])
     if settings["explain"]:
         denials.install(
             settings["readable"], settings["writable"], settings["taken"], settings["never"]
         )
+    return Budget(memory_bytes=settings["value_bytes"])
+
+
+def serve(link: int) -> int:
+    """Answer one run, or end when the host closes the link; returns the exit status."""
+    connection = Connection("guest")
     _write_all(link, connection.send(Ready(stages={})))
     while True:
         data = os.read(link, _READ_BYTES)
@@ -73,6 +78,7 @@ def serve(link: int, settings: dict[str, Any]) -> int:
             if isinstance(event, Close):
                 return 0
             if isinstance(event, Run):
+                budget = settle(event.settings)
                 finished = execute.run(event, budget)
                 status = finished.exit_code or (1 if finished.outcome == "raised" else 0)
                 entries = denials.take()
@@ -80,8 +86,7 @@ def serve(link: int, settings: dict[str, Any]) -> int:
                     denied = Denied(event.run_id, entries)
                     _write_all(link, connection.send(denied))
                 _write_all(link, _frame(connection, finished))
-                if settings["once"]:
-                    return status & 0xFF
+                return status & 0xFF
 
 
 def _frame(connection: Connection, finished: Finished) -> bytes:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import struct
 
-from .libc import syscall
+from .libc import buffer, syscall
 from .process import PR_CAPBSET_DROP, PR_CAPBSET_READ, prctl
 
 _VERSION_3 = 0x20080522
@@ -17,7 +16,7 @@ _LAST_POSSIBLE = 63  # two 32-bit words hold the sets, so no kernel can have mor
 def held() -> int:
     """The effective, permitted and inheritable sets of this thread, or-ed together."""
     header = struct.pack("Ii", _VERSION_3, 0)
-    data = ctypes.create_string_buffer(24)
+    data = buffer(24)
     syscall("capget", header, data)
     words: tuple[int, ...] = struct.unpack("6I", data.raw)
     return (words[0] | words[1] | words[2]) | (words[3] | words[4] | words[5]) << 32

@@ -8,7 +8,6 @@ move_mount(2), pivot_root(2).
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
 
@@ -30,19 +29,10 @@ _MNT_DETACH = 2
 _RESOLVE_NO_SYMLINKS = 4
 _RESOLVE_NO_MAGICLINKS = 2
 
-_mount = libc.mount
-_mount.argtypes = [
-    ctypes.c_char_p,
-    ctypes.c_char_p,
-    ctypes.c_char_p,
-    ctypes.c_ulong,
-    ctypes.c_void_p,
-]
-
 
 def make_private() -> None:
     """Stop mount events from passing between this mount namespace and others."""
-    if _mount(None, b"/", None, _MS_PRIVATE_RECURSIVE, None) < 0:
+    if libc.mount(None, b"/", None, _MS_PRIVATE_RECURSIVE, None) < 0:
         raise failure("mount")
 
 
@@ -157,21 +147,6 @@ def enter_root(root: int) -> None:
     if (ours.st_dev, ours.st_ino) != (now.st_dev, now.st_ino):
         raise OSError(0, "the new root did not take effect", "pivot_root")
     os.close(root)
-
-
-def move_places(places: list[list[str | bool]]) -> None:
-    """Move staged trees to where the guest expects them, inside its own ``/work`` or ``/tmp``.
-
-    A place is ``[staged path, target, is a directory]``; afterwards the staged one is gone.
-    """
-    for staged, target, directory in places:
-        path = str(target)
-        os.makedirs(path if directory else os.path.dirname(path), 0o755, exist_ok=True)
-        if not directory and not os.path.lexists(path):  # it may lie in a read-only place
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
-        flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
-        attach(syscall("open_tree", AT_FDCWD, os.fsencode(str(staged)), flags), path)
-        detach(str(staged))
 
 
 def show_self(parts: list[str]) -> None:

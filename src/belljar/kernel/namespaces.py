@@ -5,10 +5,9 @@ See namespaces(7), user_namespaces(7), pid_namespaces(7).
 
 from __future__ import annotations
 
-import ctypes
 import os
 
-from .libc import failure, libc
+from .libc import address, address_of, buffer, failure, libc
 from .process import SIGKILL
 
 FLAGS: dict[str, int] = {
@@ -24,11 +23,8 @@ CLONE_PARENT = 0x00008000
 CLONE_VM = 0x00000100
 CLONE_FILES = 0x00000400
 SIGCHLD = 17
-
-_unshare = libc.unshare
-_unshare.argtypes = [ctypes.c_int]
-_setns = libc.setns
-_setns.argtypes = [ctypes.c_int, ctypes.c_int]
+_SIG_SETMASK = 2
+_SIGNAL_SET_BYTES = 128  # sigset_t of the C library
 
 
 def unshare(kinds: list[str]) -> None:
@@ -36,7 +32,7 @@ def unshare(kinds: list[str]) -> None:
     flags = 0
     for kind in kinds:
         flags |= FLAGS[kind]
-    if _unshare(flags) < 0:
+    if libc.unshare(flags) < 0:
         raise failure("unshare " + "+".join(kinds))
 
 
@@ -77,7 +73,7 @@ class PidNamespaces:
         unshare(["pid"])
 
     def leave(self) -> None:
-        if _setns(self._own, FLAGS["pid"]) < 0:
+        if libc.setns(self._own, FLAGS["pid"]) < 0:
             raise failure("setns pid")
 
 
@@ -89,21 +85,26 @@ class ParkedInit:
     a guest in that place could not be ended by its own ``abort`` or ``kill``, and a crash
     would be told with the wrong signal.  Then: the guest comes second and dies as a
     process should, for 40 microseconds instead of a whole fork.
-    It is reachable only by number from inside, and immune there: signals from inside are
-    ignored, and tracing needs a capability that no guest has, besides the filter.
+    Every signal is blocked in it, because it inherits the zygote's handlers and would run
+    them in the zygote's memory.  It is reachable only by number from inside: the filter
+    refuses that number, and tracing needs a capability that no guest has.
     """
 
     _STACK_BYTES = 64 * 1024  # pause needs a few hundred bytes; one page is too close
 
     def __init__(self) -> None:
-        self._stack = ctypes.create_string_buffer(self._STACK_BYTES)
-        top = (ctypes.addressof(self._stack) + self._STACK_BYTES - 256) & ~15
-        pause = ctypes.cast(libc.pause, ctypes.c_void_p)
+        self._stack = buffer(self._STACK_BYTES)
+        top = (address_of(self._stack) + self._STACK_BYTES - 256) & ~15
         # Descriptors are shared too, because a copy would keep pipes open that the zygote closed.
         flags = CLONE_VM | CLONE_FILES | SIGCHLD
-        self.pid = int(libc.clone(pause, ctypes.c_void_p(top), flags, None))
-        if self.pid < 0:
-            raise failure("clone")
+        before = buffer(_SIGNAL_SET_BYTES)
+        libc.pthread_sigmask(_SIG_SETMASK, b"\xff" * _SIGNAL_SET_BYTES, before)
+        try:
+            self.pid = libc.clone(address("pause"), top, flags, None)
+            if self.pid < 0:
+                raise failure("clone")
+        finally:
+            libc.pthread_sigmask(_SIG_SETMASK, before, None)
 
     def end(self) -> None:
         """Kill it, and with it everything in its namespace."""

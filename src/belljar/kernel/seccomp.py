@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import struct
 
-from .libc import libc, syscall
+from .libc import address_of, buffer, errno_of_last, libc, syscall
 from .process import prctl
 
 SECCOMP_SET_MODE_FILTER = 1
@@ -25,8 +24,8 @@ def install_filter(program: bytes) -> None:
     such as a container's, does so already, with another one.
     """
     calls = [call for call in (_unshare_nothing, _lock_nothing) if call() != errno.EPERM]
-    code = ctypes.create_string_buffer(program, len(program))
-    header = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(code))
+    code = buffer(program)
+    header = struct.pack("HxxxxxxQ", len(program) // 8, address_of(code))
     syscall("seccomp", SECCOMP_SET_MODE_FILTER, 0, header)
     if prctl(PR_GET_SECCOMP) != _MODE_FILTER or any(call() != errno.EPERM for call in calls):
         raise OSError(0, "the filter did not take effect", "seccomp")
@@ -34,12 +33,12 @@ def install_filter(program: bytes) -> None:
 
 def _unshare_nothing() -> int:
     """The errno of unshare(2) without flags: 0 but for filters."""
-    return 0 if libc.unshare(0) == 0 else ctypes.get_errno()
+    return 0 if libc.unshare(0) == 0 else errno_of_last()
 
 
 def _lock_nothing() -> int:
     """The errno of mlockall(2) without flags: EINVAL but for filters."""
-    return 0 if libc.mlockall(0) == 0 else ctypes.get_errno()
+    return 0 if libc.mlockall(0) == 0 else errno_of_last()
 
 
 def action_available(action: int) -> bool:

@@ -31,17 +31,9 @@ SCOPE_SIGNAL = 1 << 1
 
 READ = READ_FILE | READ_DIR
 # Devices and sockets are never made: a device node is a door, a socket needs the network grant.
+# A FIFO is made only in the guest's own places: on the host somebody else may open it.
 WRITE = (
-    READ
-    | WRITE_FILE
-    | REMOVE_DIR
-    | REMOVE_FILE
-    | MAKE_DIR
-    | MAKE_REG
-    | MAKE_FIFO
-    | MAKE_SYM
-    | REFER
-    | TRUNCATE
+    READ | WRITE_FILE | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_REG | MAKE_SYM | REFER | TRUNCATE
 )
 # The only rights the kernel takes for a rule on something that is not a directory.
 OF_A_FILE = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV

@@ -19,10 +19,11 @@ from .root import (
     Place,
     dynload_inside,
     hidden,
+    links,
     make_entries,
+    mount_points,
     python_name,
     site_inside,
-    staged,
     stdlib_inside,
 )
 from .steps import Plan, Step
@@ -81,7 +82,15 @@ def make_plan(
             policy,
             support,
             make_entries(
-                policy, interpreter, packages, places, belljar, stdlib_names, support.proc
+                policy,
+                interpreter,
+                packages,
+                places,
+                belljar,
+                stdlib_names,
+                proc=support.proc,
+                owner=support.uid == 0 and support.mounts_as_root,
+                landlock=support.landlock_abi > 0,
             ),
         )
         launch += (_execute_inside(interpreter),)
@@ -198,13 +207,19 @@ def _confine(
     """What each guest does to itself, in order; nothing can be taken back."""
     steps = [Step("die_with_zygote")]
     if support.isolated:
-        nested: list[Argument] = [
-            [staged(number), place.inside, place.directory]
-            for number, place in enumerate(places)
-            if place.nested
-        ]
         parts = list(PROC_SELF) if support.proc else []
-        steps.append(Step("mount_own", (limits.work_bytes, limits.work_files, parts, nested)))
+        steps.append(
+            Step(
+                "mount_own",
+                (
+                    limits.work_bytes,
+                    limits.work_files,
+                    parts,
+                    links(places),
+                    [f"{PACKAGE}/belljar"],
+                ),
+            )
+        )
         steps.append(Step("own_user_namespace", (GUEST_ID, GUEST_ID)))
     steps.append(Step("limit_address_space", (limits.memory_bytes,)))
     steps.extend(
@@ -245,15 +260,18 @@ def _rules_inside(interpreter: Interpreter, places: tuple[Place, ...]) -> list[t
     rules = [
         *((tree, ll.READ) for tree in sorted(trees)),
         (LIBRARIES, ll.READ_FILE),
-        (PACKAGE, ll.READ),
         ("/etc", ll.READ_FILE),
         ("/proc", ll.READ),
         ("/dev", ll.READ),
-        *(("/dev/" + name, ll.READ_FILE | ll.WRITE_FILE) for name in ("null", "zero", "full")),
-        ("/work", ll.WRITE),
-        ("/tmp", ll.WRITE),
+        ("/dev/null", ll.READ_FILE | ll.WRITE_FILE),
+        ("/dev/full", ll.READ_FILE | ll.WRITE_FILE),
+        ("/work", ll.WRITE | ll.MAKE_FIFO),
+        ("/tmp", ll.WRITE | ll.MAKE_FIFO),
     ]
-    rules.extend((place.inside, ll.WRITE if place.writable else ll.READ) for place in places)
+    rules.extend(
+        (point, ll.WRITE if place.writable else ll.READ)
+        for place, point in zip(places, mount_points(places), strict=True)
+    )
     return rules
 
 
@@ -281,9 +299,9 @@ def _rules_in_place(
         # The import system finds nothing in a directory that it cannot list.
         rules.extend((site, ll.READ_DIR) for site in interpreter.site_dirs)
     rules.append(("/etc/ld.so.cache", ll.READ_FILE))
-    for name in ("null", "zero", "full"):
+    for name in ("null", "full"):
         rules.append((f"/dev/{name}", ll.READ_FILE | ll.WRITE_FILE))
-    for name in ("random", "urandom"):
+    for name in ("zero", "random", "urandom"):
         rules.append((f"/dev/{name}", ll.READ_FILE))
     rules.extend((path, ll.READ_FILE) for path in SYSTEM_INFO_FILES)  # granted, or no plan
     rules.extend((place.host, ll.WRITE if place.writable else ll.READ) for place in places)

@@ -25,6 +25,7 @@ LIBRARIES = "/usr/lib/belljar/lib"  # shared libraries, by the names the loader 
 DYNLOAD = "/usr/lib/belljar/dynload"  # extension modules that lie apart from the library
 PACKAGE = "/usr/lib/belljar/python"  # belljar itself, for the zygote
 DEVICES = ("null", "zero", "full", "random", "urandom")
+DEVICES_WITHOUT_LANDLOCK = ("null", "full", "random", "urandom")
 # Live files of /proc/self that ordinary programs read and that say nothing of the host.
 # libffi finds its own code through maps; without it ctypes has no callbacks.
 PROC_SELF = ("cmdline", "comm", "fd", "maps", "stat", "statm", "status")
@@ -56,9 +57,30 @@ class Place(Record):
         return self.inside.startswith(("/work/", "/tmp/"))
 
 
-def staged(number: int) -> str:
-    """Where a nested place waits in the zygote's root until a guest moves it."""
-    return f"/.places/{number}"
+def mount_points(places: tuple[Place, ...]) -> tuple[str, ...]:
+    """Where each place is mounted; ``places`` are sorted, outer ones first.
+
+    A nested place is mounted apart, and each guest's own ``/work`` or ``/tmp`` gets a
+    symbolic link to it.  Mounted within, it would inherit the right to write from the
+    Landlock rule of the directory around it.
+    """
+    points: list[str] = []
+    for number, place in enumerate(places):
+        point = f"/.places/{number}" if place.nested else place.inside
+        for outer, above in zip(places[:number], points, strict=True):
+            if place.inside.startswith(outer.inside + "/"):
+                point = above + place.inside.removeprefix(outer.inside)
+        points.append(point)
+    return tuple(points)
+
+
+def links(places: tuple[Place, ...]) -> list[Argument]:
+    """The links that a guest makes: ``[where, to]`` for each outermost nested place."""
+    made: list[Argument] = []
+    for place, point in zip(places, mount_points(places), strict=True):
+        if place.nested and point.count("/") == 2:
+            made.append([place.inside, point])
+    return made
 
 
 def hidden(part: str) -> bool:
@@ -97,6 +119,8 @@ def make_entries(
     belljar: str,
     stdlib_names: tuple[str, ...],
     proc: bool,
+    owner: bool,
+    landlock: bool,
 ) -> list[list[Argument]]:
     """The tree as entries, parents first.
 
@@ -136,7 +160,9 @@ def make_entries(
             bind(f"{LIBRARIES}/{soname}", source, READ_ONLY)
     bind(f"{PACKAGE}/belljar", belljar, READ_ONLY | NOEXEC)
 
-    for device in DEVICES:
+    # Mapped shared and writable, /dev/zero is memory that no limit counts; Landlock keeps it
+    # from being opened so, and without Landlock it is not there.
+    for device in DEVICES if landlock else DEVICES_WITHOUT_LANDLOCK:
         bind(f"/dev/{device}", f"/dev/{device}", DEVICE)
     entries.append(["link", "/dev/fd", "/proc/self/fd"])
     for number, stream in enumerate(("stdin", "stdout", "stderr")):
@@ -155,8 +181,6 @@ def make_entries(
     entries.append(["dir", site_inside(interpreter)])
     entries.append(["dir", "/work"])
     entries.append(["dir", "/tmp"])
-    for number, place in enumerate(places):
-        attributes = DATA if place.writable else READ_ONLY | NOEXEC
-        target = staged(number) if place.nested else place.inside
-        bind(target, place.host, attributes, owner=True)
+    for place, point in zip(places, mount_points(places), strict=True):
+        bind(point, place.host, DATA if place.writable else READ_ONLY | NOEXEC, owner)
     return entries

@@ -19,6 +19,7 @@ from .limits import (
     ARRAY_BYTES,
     ARRAY_ITEM_BYTES,
     KEY_STEPS,
+    KEY_STEPS_PER_KEY,
     MAP_BYTES,
     MAP_ITEM_BYTES,
     NUMBER_BYTES,
@@ -245,7 +246,7 @@ _STR_ONLY: set[Any] = {str}
 def _new_guard() -> KeyGuard:
     from .keys import KeyGuard  # most messages have no keys but texts
 
-    return KeyGuard(KEY_STEPS)
+    return KeyGuard(KEY_STEPS, KEY_STEPS_PER_KEY)
 
 
 _LENGTHS = {  # bytes of length after the head

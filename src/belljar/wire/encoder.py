@@ -17,6 +17,7 @@ from .limits import (
     ARRAY_BYTES,
     ARRAY_ITEM_BYTES,
     KEY_STEPS,
+    KEY_STEPS_PER_KEY,
     MAP_BYTES,
     MAP_ITEM_BYTES,
     NUMBER_BYTES,
@@ -216,7 +217,9 @@ _STR_ONLY: set[Any] = {str}
 def _new_guard() -> KeyGuard:
     from .keys import KeyGuard  # most messages have no keys but texts
 
-    return KeyGuard(KEY_STEPS * 3 // 4)  # a margin: hashes of texts differ over there
+    return KeyGuard(
+        KEY_STEPS * 3 // 4, KEY_STEPS_PER_KEY * 3 // 4
+    )  # a margin: hashes of texts differ over there
 
 
 _U64_MOST = 2**64 - 1

@@ -67,6 +67,9 @@ class Run(Record):
     argv         ``sys.argv``, as it shall be
     want_value   whether the value of the last expression is to be sent back
     files        contents to write first, by path relative to the working directory
+    settings     for the guest's agent: environment, open trees, budgets.  They come over the
+                 guest's own link, because what passes through the zygote stays in its memory
+                 and is forked into the next guest.
     """
 
     run_id: int
@@ -76,6 +79,7 @@ class Run(Record):
     argv: tuple[str, ...] = ()
     want_value: bool = True
     files: Mapping[str, bytes] = {}
+    settings: Mapping[str, Any] = {}
 
 
 class Close(Record):
@@ -191,6 +195,7 @@ KINDS: tuple[Kind, ...] = (
             Field("argv", sequence(text(2**31), limits.ARGUMENTS)),
             Field("want_value", truth),
             Field("files", mapping(text(limits.NAME_CHARS), octets, limits.ARGUMENTS)),
+            Field("settings", mapping(_LABEL, anything, limits.LABELS)),
         ),
     ),
     Kind(number=0x02, sender="host", record=Close, most_bytes=16, nodes=1),

@@ -27,6 +27,7 @@ __all__ = ["KeyGuard"]
 _UNCHECKED = 16  # keys; the worst case is then 8 comparisons per key
 _PAIRS_PER_KEY = 4  # of equal hash; (-1, 2) and (-2, 2) are such a pair, so grids have some
 _PAIRS_FREE = 500  # and a small grid may have many: 32 keys of one hash pass
+_STEPS_FREE = 4096  # for tables so small that chance decides
 _WORD = 2**64 - 1
 _KEYED = (str, bytes)  # hashed with the process's secret
 _MAX_DECIMAL_CHARS = MAX_KEY_BITS * 3 // 10  # sign, point and exponent included
@@ -42,13 +43,15 @@ _SLOW = "has keys or set elements whose hashes collide too often"
 class KeyGuard:
     """Looks at the keys of every dict and set of one message.
 
-    ``steps`` is how many taken slots they may meet in all.
+    ``steps`` is how many taken slots they may meet in all, ``per_key`` how many for each key
+    of one table, so that a small value cannot cost what only a large one may.
     """
 
-    __slots__ = ("_steps",)
+    __slots__ = ("_per_key", "_steps")
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, per_key: int) -> None:
         self._steps = steps
+        self._per_key = per_key
 
     def refusal(self, keys: Sequence[object], *, in_set: bool) -> str | None:
         """Why these keys are refused; None when they are fine.
@@ -64,8 +67,10 @@ class KeyGuard:
         if len(unkeyed) <= _UNCHECKED:
             return None
         hashes = [hash(key) & _WORD for key in keys]
-        self._steps = (_walk_set if in_set else _walk_dict)(hashes, self._steps)
-        if self._steps < 0:
+        allowed = min(self._steps, self._per_key * len(keys) + _STEPS_FREE)
+        left = (_walk_set if in_set else _walk_dict)(hashes, allowed)
+        self._steps -= allowed - left
+        if left < 0:
             return _SLOW
         # The walk of a table of these numbers is now known to be short, so one may be made.
         pairs = 0

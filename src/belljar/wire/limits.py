@@ -73,6 +73,7 @@ MAX_INT_BYTES = 128 * 2**10  # a million bits; int.from_bytes is linear, but pri
 MAX_DECIMAL_CHARS = 64 * 2**10  # parsing, hashing and printing are linear: 0.4 ms at this size
 MAX_FRACTION_BYTES = 2**10  # per part: its gcd is quadratic, 0.1 ms at this size
 MAX_KEY_BITS = 512  # comparing int with Decimal is quadratic; a SHA-512 as int still fits
+KEY_STEPS_PER_KEY = 32  # and in one table; honest keys meet 20 at worst, see below
 KEY_STEPS = 8_000_000  # taken slots met per message, a second: 300,000 multiples of 2**-10 need 6
 FRACTION_NODES = 8  # beyond its own: made by Python code, 4 us against 0.3 for a number
 

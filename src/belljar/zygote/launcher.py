@@ -44,6 +44,7 @@ class Launch:
         """Leave the terminal and the job of the host: no Ctrl-C, no TIOCSTI."""
         os.setsid()
         process.reset_personality()
+        process.refuse_huge_pages()
         os.umask(0o022)
         os.chdir("/")
 
@@ -67,7 +68,7 @@ class Launch:
                 continue
             _, _, source, attributes, owner = entry
             try:
-                if owner and os.getuid() == 0:
+                if owner:
                     if idmap is None:
                         idmap = owner_map(65534)
                     self.trees.append(clone_for_owner(source, attributes, idmap))
@@ -158,7 +159,9 @@ def seal(root: int) -> None:
 
 
 def make_mount_point(tree: int, path: str) -> None:
-    """An empty file or directory, whichever the tree's own top is."""
+    """An empty file or directory, whichever the tree's own top is, unless there is one."""
+    if os.path.lexists(path):
+        return
     if stat.S_ISDIR(os.fstat(tree).st_mode):
         os.makedirs(path, 0o755, exist_ok=True)
     else:

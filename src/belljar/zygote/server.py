@@ -52,6 +52,7 @@ class Zygote:
 
     def __init__(self, control: _socket.socket, settings: dict[str, Any]) -> None:
         self.control = control
+        self.pid = os.getpid()
         self.isolated: bool = settings["isolated"]
         self.proc: str = settings["proc"]
         self.pid_namespaces = namespaces.PidNamespaces(self.proc) if self.isolated else None
@@ -124,7 +125,14 @@ class Zygote:
         finally:
             if self.pid_namespaces is not None:
                 self.pid_namespaces.leave()
-        pidfd = process.open_pidfd(pid)
+        try:
+            pidfd = process.open_pidfd(pid)
+        except OSError:
+            os.kill(pid, process.SIGKILL)
+            os.waitpid(pid, 0)
+            if parked is not None:
+                parked.end()
+            raise
         guest = Guest(pid, pidfd, status, parked)
         tell(status, "spawned", [pidfd], at=time.monotonic())
         return guest
@@ -141,7 +149,10 @@ class Zygote:
             status.detach()
             reports = _socket.socket(fileno=_STATUS_FD)
             try:
-                Confinement(fields["program"], fields["pid_mark"], self.proc).apply(fields["steps"])
+                # From inside a PID namespace of its own the zygote has no number.
+                parent = 0 if self.isolated else self.pid
+                confinement = Confinement(fields["program"], fields["pid_mark"], self.proc, parent)
+                confinement.apply(fields["steps"])
             except StepFailed as failed:
                 text = failed.error.strerror or str(failed.error)
                 where = failed.error.filename or ""
@@ -156,7 +167,7 @@ class Zygote:
             tell(reports, "confined", at=time.monotonic())
             reports.close()
             gc.enable()
-            code = agent.serve(LINK_FD, fields["agent"])
+            code = agent.serve(LINK_FD)
         except BaseException as fault:
             # Ours, or of a guest that tore the agent apart; it may see its own trace.
             sys.excepthook(type(fault), fault, fault.__traceback__)
@@ -187,8 +198,8 @@ def tell(
     """One message to the host; a host that does not listen any more is not an error."""
     try:
         fdpass.send(sock, pack(kind, **fields), descriptors)
-    except (BrokenPipeError, ConnectionResetError):
-        return
+    except OSError:
+        return  # gone, or so slow that it asks for nothing; its end of the socket says which
 
 
 def main() -> None:
