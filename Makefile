@@ -34,7 +34,8 @@ bench: .venv/ready .venv/examples
 	$(BIN)/python -m bench
 
 goldens: .venv/ready
-	$(BIN)/python -m pytest -q tests/bpf tests/plan --regenerate
+	$(BIN)/python tests/bpf/test_golden.py
+	BELLJAR_REGENERATE=1 $(BIN)/python -m pytest -q tests/plan/test_golden.py
 
 .venv/ready: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "belljar needs Python 3.11 or newer (Debian: apt-get install python3 python3-venv)"; exit 1; }

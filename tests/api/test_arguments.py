@@ -172,7 +172,8 @@ def test_stdin_at_its_end_is_an_end() -> None:
 
 
 @pytest.mark.parametrize(
-    "code", ["1", "import os; os.close(0)", "import sys; sys.stdin.read(1)", "import os; os.abort()"]
+    "code",
+    ["1", "import os; os.close(0)", "import sys; sys.stdin.read(1)", "import os; os.abort()"],
 )
 def test_stdin_that_nobody_reads_holds_nothing_up(code: str) -> None:
     result = belljar.run(code, stdin="x" * 3_000_000)
@@ -263,7 +264,9 @@ def test_files_count_against_the_limits() -> None:
 
 @pytest.mark.parametrize("name", ["script.py", "ä b.py", "/host/path.py", "<stdin>", "x" * 1000])
 def test_name_is_shown_in_tracebacks(name: str) -> None:
-    result = belljar.run("import sys\nassert sys.argv[0] == NAME\n1/0", inputs={"NAME": name}, name=name)
+    result = belljar.run(
+        "import sys\nassert sys.argv[0] == NAME\n1/0", inputs={"NAME": name}, name=name
+    )
     assert result.error is not None
     assert f'File "{name}", line 3' in result.error.traceback
 

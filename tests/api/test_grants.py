@@ -82,7 +82,8 @@ import os
 [open(P + '/a.csv').read(), os.path.realpath(P), os.path.exists(D), open(P + '/sub/b.csv').read()]
 """
     value = belljar.run(code, policy, inputs={"P": inside, "D": str(data)}).unwrap()
-    assert value == ["1,2\n", inside, False, "3,4\n"]
+    assert (value[0], value[2], value[3]) == ("1,2\n", False, "3,4\n")
+    assert str(data) not in value[1]
 
 
 def test_R4_a_place_under_the_hosts_tmp(tmp_path: Path) -> None:
@@ -258,7 +259,9 @@ for name in NAMES:
     except Exception as error: failed[name] = repr(error)
 failed
 """
-    there = [n for n in names.split() if n != "bz2" or "_bz2" in sys.builtin_module_names or _has(n)]
+    there = [
+        n for n in names.split() if n != "bz2" or "_bz2" in sys.builtin_module_names or _has(n)
+    ]
     assert belljar.run(code, inputs={"NAMES": there}).unwrap() == {}
 
 

@@ -103,7 +103,9 @@ def test_unwrap_gives_the_value() -> None:
 
 
 def test_usage_is_the_kernels() -> None:
-    result = belljar.run("x = bytearray(80 << 20)\nimport time\nsum(range(10**6)); time.sleep(0.05)")
+    result = belljar.run(
+        "x = bytearray(80 << 20)\nimport time\nsum(range(10**6)); time.sleep(0.05)"
+    )
     usage = result.usage
     assert usage.peak_memory_bytes > 80 * 2**20
     assert usage.wall_s >= 0.05
@@ -135,7 +137,9 @@ def test_truncated_output_names_the_stream_and_keeps_its_start() -> None:
     assert out.stdout_bytes == b"a" * 600 + b"\n" + b"b" * 399
     err = belljar.run("import sys; sys.stderr.write('e' * 2000)", policy)
     assert (err.truncated, len(err.stderr_bytes)) == (("stderr",), 1000)
-    both = belljar.run("import sys; print('a' * 700, flush=True); sys.stderr.write('e' * 700)", policy)
+    both = belljar.run(
+        "import sys; print('a' * 700, flush=True); sys.stderr.write('e' * 700)", policy
+    )
     assert both.truncated == ("stderr",)
     assert len(both.stdout_bytes) + len(both.stderr_bytes) == 1000
 
@@ -178,7 +182,9 @@ os.system
     assert (result.stdout, result.stderr) == ("from C\n", "and raw")
 
 
-def test_X7_denials_name_what_was_tried_and_what_would_allow_it(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_X7_denials_name_what_was_tried_and_what_would_allow_it(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     code = """
 import os
 for act in (lambda: open("/srv/data.csv"), lambda: os.mkdir("/srv/new"), os.fork,

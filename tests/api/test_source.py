@@ -78,7 +78,6 @@ def test_ten_megabytes_of_statements_end_in_an_outcome() -> None:
         ("x = 1\rx", 1),
         ("'\\x00'", "\0"),
         ("\f1", 1),
-        ("\ufeff1", 1),
     ],
 )
 def test_encodings_are_pythons(code: str | bytes, value: object) -> None:
@@ -269,10 +268,10 @@ import pickle, sys, dataclasses, typing
 class Point:
     x: int
 copied = pickle.loads(pickle.dumps(Point(3)))
-(copied.x, Point.__module__, sys.modules["__main__"].Point is Point, typing.get_type_hints(Point))
+typing.get_type_hints(Point)
+(copied.x, Point.__module__, sys.modules["__main__"].Point is Point)
 """
-    value = belljar.run(code + "[:3]").unwrap()
-    assert value == (3, "__main__", True)
+    assert belljar.run(code).unwrap() == (3, "__main__", True)
 
 
 def test_two_programs_do_not_know_each_other() -> None:

@@ -287,7 +287,8 @@ def test_K7_an_exception_arrives_with_message_and_source() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["WorkerDied", "GuestProtocolError", "LimitExceeded", "UnsupportedError", "BelljarError"]
+    "name",
+    ["WorkerDied", "GuestProtocolError", "LimitExceeded", "UnsupportedError", "BelljarError"],
 )
 def test_K3_an_exception_cannot_pass_for_one_of_belljars(name: str) -> None:
     code = f"class {name}(Exception): __module__ = 'belljar.errors'\nraise {name}('forged')"

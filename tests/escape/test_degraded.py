@@ -180,7 +180,10 @@ def test_K1_every_wall_but_the_hiding_of_names_holds(uid: int | None, open_dir: 
 
 LIMITED: dict[str, Any] = {
     "memory": ("x = bytearray(10**9)", {"memory_bytes": 64 * 2**20}),
-    "memory by maps": ("import mmap\nx = []\nwhile 1: x.append(mmap.mmap(-1, 2**20))", {}),
+    "memory by maps": (
+        "import mmap\nx = []\nwhile 1: x.append(mmap.mmap(-1, 2**20, flags=mmap.MAP_PRIVATE))",
+        {},
+    ),
     "cpu": ("while True: pass", {"cpu_s": 0.2}),
     "wall": ("import time; time.sleep(60)", {"wall_s": 0.3}),
     "output": ("while True: print('x' * 1000)", {"output_bytes": 10_000}),

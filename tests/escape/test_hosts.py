@@ -73,7 +73,10 @@ def test_M11_inside_asyncio() -> None:
         return [result.value for result in results]
 
     assert asyncio.run(main()) == [1, 2, 3, 4, 5, 6]
-    assert asyncio.run(asyncio.to_thread(belljar.run, "await __import__('asyncio').sleep(0, 5)")).value == 5
+    assert (
+        asyncio.run(asyncio.to_thread(belljar.run, "await __import__('asyncio').sleep(0, 5)")).value
+        == 5
+    )
 
 
 def test_M11_a_cancelled_task_does_not_harm_the_next() -> None:

@@ -127,9 +127,7 @@ os.execv(sys.executable, [sys.executable, "-c", f"print({family.split()}); impor
 
 
 def own_zygotes() -> list[int]:
-    return [
-        p.pid for p in descendants() if p.name == "belljar-zygote" and p.parent == os.getpid()
-    ]
+    return [p.pid for p in descendants() if p.name == "belljar-zygote" and p.parent == os.getpid()]
 
 
 def test_K10_a_zygote_killed_between_runs_is_replaced() -> None:

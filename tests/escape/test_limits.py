@@ -11,8 +11,8 @@ import pytest
 
 import belljar
 from belljar import Policy, Result
-from belljar.policy import LIMITS
 
+from .conftest import Wall
 from .native import attack, outcome
 from .watch import resident_bytes
 
@@ -37,10 +37,9 @@ FILLS = {
     "shift": "1 << 10**10",
     "format": "f'{1:{10**9}}'",
     "repeat": "[[]] * 10**9",
-    "anonymous map": "import mmap; x = mmap.mmap(-1, 200 * 2**20); x.write(bytes(2**20))",
-    "many maps": "import mmap; x = []\nwhile True: x.append(mmap.mmap(-1, 2**20))",
-    "shared map": "import mmap; x = []\n"
-    "while True: x.append(mmap.mmap(-1, 2**20, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS))",
+    "anonymous map": "import mmap; x = mmap.mmap(-1, 200 * 2**20, flags=mmap.MAP_PRIVATE)",
+    "many maps": "import mmap; x = []\n"
+    "while True: x.append(mmap.mmap(-1, 2**20, flags=mmap.MAP_PRIVATE))",
     "decompression": "import zlib\nx = zlib.compressobj(9)\nd = x.compress(bytes(2**20))\n"
     "for _ in range(300): d += x.compress(bytes(2**20))\nd += x.flush()\nzlib.decompress(d)",
     "array": "import array; array.array('d', [0.0]) * 10**8",
@@ -90,13 +89,30 @@ while taken < 1000 * size:
 """
 
 
-@pytest.mark.parametrize("flags", [0x22, 0x21, 0x22 | 0x4000, 0x22 | 0x8000, 0x22 | 0x20000])
+@pytest.mark.parametrize("flags", [0x22, 0x22 | 0x4000, 0x22 | 0x8000, 0x22 | 0x20000])
 def test_R1_raw_maps_end_at_the_limit(flags: int) -> None:
-    """Private, shared, unreserved, populated, stack-like."""
+    """Private, unreserved, populated, stack-like."""
     policy = Policy().limit(memory_bytes=64 * MIB)
     taken, error = outcome(NATIVE_FILLS, policy, inputs={"FLAGS": flags})
     assert error == "ENOMEM"
     assert 16 * MIB < taken <= 64 * MIB
+
+
+SHARED = """
+found = {}
+for flags in (0x21, 0x23, 0x21 | 0x4000, 0x21 | 0x8000):
+    found[hex(flags)] = call("mmap", 0, 1 << 20, 3, flags, -1, 0)
+found["device"] = call("mmap", 0, 1 << 20, 3, 1, call("openat", AT, b"/dev/zero", 2, 0), 0)
+found["memory file"] = call("memfd_create", b"x", 0)
+found["segment"] = call("shmget", 0, 1 << 20, 0o1600)
+{name: got for name, got in found.items() if not isinstance(got, str)}
+"""
+
+
+@pytest.mark.parametrize("call_wall", ["all", "no root"], indirect=True)
+def test_R1_memory_that_no_limit_would_count_is_not_had(call_wall: Wall) -> None:
+    """Shared memory without a file lives as long as one page of it is mapped."""
+    assert outcome(SHARED, call_wall.policy) == {}
 
 
 def test_R1_brk_and_mremap_end_at_the_limit() -> None:
@@ -263,14 +279,16 @@ while total < 64 << 20:
 
 @pytest.mark.parametrize(
     "make",
-    ["open(str(i), 'w').close()", "os.mkdir(str(i))", "os.symlink('x', str(i))", "os.mkfifo(str(i))"],
+    [
+        "open(str(i), 'w').close()",
+        "os.mkdir(str(i))",
+        "os.symlink('x', str(i))",
+        "os.mkfifo(str(i))",
+    ],
 )
 def test_R2_work_files_end_the_run(make: str) -> None:
     code = f"import os\nfor i in range(10_000): {make}"
-    limited(belljar.run(code, Policy().limit(work_files=100)), "work", LIMITS_DEFAULT["work_bytes"])
-
-
-LIMITS_DEFAULT = {name: Policy().limits[name] for name in LIMITS}
+    limited(belljar.run(code, Policy().limit(work_files=100)), "work_files", 100)
 
 
 def test_R2_work_files_and_bytes_within_the_limit() -> None:
@@ -286,9 +304,7 @@ len(os.listdir(".")), os.statvfs(".").f_blocks * os.statvfs(".").f_frsize
 def test_R2_file_bytes_end_the_run() -> None:
     policy = Policy().limit(file_bytes=MIB)
     limited(belljar.run("open('f', 'wb').write(bytes(2 * 2**20))", policy), "file", MIB)
-    limited(
-        belljar.run("import os; os.truncate(os.open('f', 66), 2 * 2**20)", policy), "file", MIB
-    )
+    limited(belljar.run("import os; os.truncate(os.open('f', 66), 2 * 2**20)", policy), "file", MIB)
     assert belljar.run("open('f', 'wb').write(bytes(2**20))", policy).value == MIB
 
 
@@ -463,7 +479,9 @@ while isinstance(fd := call("dup", 0), int):
         "EINVAL",
         "EBADF",
     )
-    assert outcome("len([open('/dev/null') for _ in range(20)])", Policy().limit(open_files=32)) == 20
+    assert (
+        outcome("len([open('/dev/null') for _ in range(20)])", Policy().limit(open_files=32)) == 20
+    )
 
 
 # ---------------------------------------------------------------------------- output

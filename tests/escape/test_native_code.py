@@ -47,8 +47,8 @@ found = {
     "locked": mapped(0, SIZE, READ | WRITE, PRIVATE | ANON | 0x2000),
     "fixed over a function": mapped(
         _ctypes.cast(_syscall, _ctypes.c_void_p).value & ~0xFFF, SIZE, EXEC, PRIVATE | ANON | FIXED),
-    "of zero device": mapped(0, SIZE, READ | WRITE | EXEC, PRIVATE, os.open("/dev/zero", os.O_RDWR)),
-    "of zero device, shared": mapped(0, SIZE, READ | EXEC, SHARED, os.open("/dev/zero", os.O_RDWR)),
+    "of zero device": mapped(0, SIZE, READ | WRITE | EXEC, PRIVATE, os.open("/dev/zero", os.O_RDONLY)),
+    "of zero device, shared": mapped(0, SIZE, READ | EXEC, SHARED, os.open("/dev/zero", os.O_RDONLY)),
     "later": remapped(READ | WRITE, READ | EXEC),
     "later, both": remapped(READ | WRITE, READ | WRITE | EXEC),
     "later, high bits": remapped(READ | WRITE, EXEC | 1 << 32),
@@ -85,10 +85,9 @@ def test_C9_ordinary_mappings_work(call_wall: Wall) -> None:
     code = """
 import mmap
 found = []
-with mmap.mmap(-1, 4096) as m:
+with mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as m:
     m[:4] = b"data"
     found.append(m[:4])
-with mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as m:
     m.madvise(mmap.MADV_DONTNEED)
 address = call("mmap", 0, 8192, 3, 0x22, -1, 0)
 found.append(call("mprotect", address, 4096, 1))

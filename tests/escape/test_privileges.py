@@ -176,7 +176,9 @@ def test_M12_the_host_sees_an_ordinary_user_in_namespaces_of_its_own() -> None:
 
 def test_M12_a_plain_process_is_not_confined() -> None:
     """The probes of this file can tell: outside, the kernel answers otherwise."""
-    found = outside("[open('/proc/self/status').read().count('Seccomp:\\t2'), call('personality', -1)]")
+    found = outside(
+        "[open('/proc/self/status').read().count('Seccomp:\\t2'), call('personality', -1)]"
+    )
     assert found[1] == 0
     code = "[call('prctl', 39, 0, 0, 0, 0), call('prctl', 21, 0, 0, 0, 0)]"
     assert outcome(code) == [1, 2]

@@ -161,7 +161,12 @@ def test_M6_the_library_says_so_with_ordinary_exceptions(code: str) -> None:
     assert result.status in ("raised", "limit")
     assert result.limit is None or result.limit.name == "processes"
     assert result.error is not None
-    assert result.error.type in ("PermissionError", "BlockingIOError", "OSError", "FileNotFoundError")
+    assert result.error.type in (
+        "PermissionError",
+        "BlockingIOError",
+        "OSError",
+        "FileNotFoundError",
+    )
 
 
 def test_R2_threads_work_within_their_limit() -> None:

@@ -158,9 +158,7 @@ def test_K9_two_guests_do_not_meet(call_wall: Wall) -> None:
 
     def work() -> None:
         code = "print('here', flush=True)\nimport time; time.sleep(1)\n'unharmed'"
-        quiet.append(
-            belljar.run(code, call_wall.policy, on_output=lambda *_: running.set())
-        )
+        quiet.append(belljar.run(code, call_wall.policy, on_output=lambda *_: running.set()))
 
     thread = threading.Thread(target=work)
     thread.start()

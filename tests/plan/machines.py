@@ -195,9 +195,9 @@ def show(plan: Plan, *, with_root: bool) -> str:
     )
     lines.append("launch:")
     for step in plan.launch:
-        if step.verb in ("open_sources", "build_root"):
+        if step.verb == "open_sources":
             lines.append(f"  {step.verb} of {len(step.args[0])} entries {step.args[1:]}")
-            if with_root and step.verb == "build_root":
+            if with_root:
                 lines += [f"    {_entry(entry)}" for entry in step.args[0]]
         else:
             lines.append(f"  {step.verb}{_args(step.args)}")

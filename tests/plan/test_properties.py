@@ -239,10 +239,13 @@ def test_landlock_masks_hold_only_what_the_abi_knows(policy, support):
 def test_only_write_grants_and_own_places_can_be_written(policy, support):
     plan = try_plan(policy, support)
     args = landlock(plan)
-    writable = {grant.inside for grant in policy.write} | {"/dev/null", "/dev/zero", "/dev/full"}
+    writable = {grant.inside for grant in policy.write} | {"/dev/null", "/dev/full"}
     if plan.isolated:
         writable |= {"/work", "/tmp"}
-        (entries,) = (step.args[0] for step in plan.launch if step.verb == "build_root")
+        written = {grant.host for grant in policy.write}
+        (built,) = (step.args[0] for step in plan.launch if step.verb == "open_sources")
+        writable |= {entry[1] for entry in built if entry[0] == "bind" and entry[2] in written}
+        (entries,) = (step.args[0] for step in plan.launch if step.verb == "open_sources")
         for kind, target, *rest in entries:
             if kind not in ("bind", "bind?"):
                 continue

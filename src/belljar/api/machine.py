@@ -33,6 +33,29 @@ if TYPE_CHECKING:
     from ..python.distributions import PackageSet
     from ..python.interpreter import Interpreter
 
+# File systems that are views of the kernel, wherever they are mounted.
+_KERNEL_TREES = frozenset(
+    [
+        "bpf",
+        "cgroup",
+        "cgroup2",
+        "configfs",
+        "debugfs",
+        "devpts",
+        "devtmpfs",
+        "efivarfs",
+        "fusectl",
+        "mqueue",
+        "nsfs",
+        "proc",
+        "pstore",
+        "rpc_pipefs",
+        "securityfs",
+        "selinuxfs",
+        "sysfs",
+        "tracefs",
+    ]
+)
 MOST_ZYGOTES = 4  # idle interpreters kept; each is some 10 MB, and policies are few
 # What every guest may read, so that reading it is no attempt at anything.
 _OPEN_PLACES = ("/usr/lib", "/etc/passwd", "/etc/group", "/etc/hosts", "/dev", "/proc/self")
@@ -46,8 +69,11 @@ class Prepared:
 
     def __init__(self, plan: Plan, places: tuple[Place, ...]) -> None:
         self.plan = plan
-        # Guests of two policies may share a zygote where their roots are alike.
-        self.zygote_key = repr((plan.launch, plan.search_path))
+        # Guests of two policies may share a zygote where their roots are alike, and the
+        # granted places are still those that it mounted.
+        self.places = places
+        self.identity = identity(places)
+        self.zygote_key = repr((plan.launch, plan.search_path, self.identity))
         self.steps = [step.as_list() for step in plan.guest]
         read = [p.inside if plan.isolated else p.host for p in places]
         write = [p.inside if plan.isolated else p.host for p in places if p.writable]
@@ -61,6 +87,14 @@ class Prepared:
             "taken": [*RESERVED_TREES, *RESERVED_ROOTS],
             "never": list(REFUSED_HOST_TREES),
         }
+
+
+def identity(places: tuple[Place, ...]) -> tuple[tuple[int, int], ...]:
+    """Which files the granted paths are just now: a directory made anew is another one."""
+    try:
+        return tuple((s.st_dev, s.st_ino) for s in (os.stat(place.host) for place in places))
+    except OSError:
+        return ()  # one is gone; resolving the grants again says which
 
 
 class _Known:
@@ -107,7 +141,7 @@ def _tried(found: Support) -> Support:
 def prepare(policy: Policy) -> Prepared:
     """The plan for a policy on this machine.  Raises ``UnsupportedError``, ``PolicyError``."""
     found = _known.prepared.get(policy)
-    if found is None:
+    if found is None or found.identity != identity(found.places):
         if _known.support is None:
             # The launch itself finds out whether namespaces can be had, and fails closed.
             _known.support = assume_isolated(probe_quick())
@@ -146,9 +180,40 @@ def _resolve_places(policy: Policy) -> tuple[Place, ...]:
             except OSError as error:
                 raise PolicyError(key, f"{grant.host}: {error.strerror}") from None
             check_host(real, key)
+            if real != grant.host:
+                # A guest that may write there could have put the link, and would choose by it
+                # what the next guest is granted.
+                raise PolicyError(
+                    key,
+                    f"{grant.host} leads through a symbolic link to {real}; if that is meant, "
+                    f"grant it: {kind}={{{real!r}: {grant.inside!r}}}",
+                )
             places.append(Place(real, grant.inside, os.path.isdir(real), kind == "write"))
+    _refuse_kernel_trees(places)
     # Outer places first, so that an inner one is mounted on top.
     return tuple(sorted(places, key=lambda place: place.inside))
+
+
+def _refuse_kernel_trees(places: list[Place]) -> None:
+    """No grant may bring a file system along that shows the kernel or other processes."""
+    if not places:
+        return
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            left, _, right = line.partition(" - ")
+            if right.split()[0] not in _KERNEL_TREES:
+                continue
+            point = left.split()[4].encode().decode("unicode_escape")  # spaces are octal
+            for place in places:
+                inner = point.startswith(place.host + "/")
+                outer = place.host == point or place.host.startswith(point + "/")
+                if inner or outer:
+                    kind = "write" if place.writable else "read"
+                    raise PolicyError(
+                        f"grants.{kind}",
+                        f"{place.host} holds {point}, a {right.split()[0]} file system, which shows "
+                        "the kernel or other processes",
+                    )
 
 
 def filter_program(features: FilterFeatures) -> bytes:

@@ -10,7 +10,8 @@ from ..errors import PolicyError, SetupFailed
 from ..policy import Policy
 from ..wire.errors import NotConvertible
 from ..wire.events import Run
-from ..wire.limits import Budget
+from ..wire.limits import MESSAGE, Budget
+from ..wire.values import encode
 from . import machine
 
 TYPE_CHECKING = False
@@ -148,7 +149,7 @@ def make_order(
     for index, argument in enumerate(arguments):
         if not isinstance(argument, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise PolicyError(f"argv[{index}]", f"expected str, got {type(argument).__name__}")
-    return Run(
+    order = Run(
         run_id=1,
         code=code,
         name=name,
@@ -157,6 +158,11 @@ def make_order(
         want_value=want_value,
         files=_check_files(files or {}),
     )
+    try:
+        encode([order.code, order.inputs, order.argv, order.files], MESSAGE)
+    except NotConvertible as error:
+        raise PolicyError("run", f"code, inputs, argv and files together: {error.reason}") from None
+    return order
 
 
 def make_feed(stdin: str | bytes | None, policy: Policy) -> blocking.Feed:
@@ -194,8 +200,6 @@ def with_true_streams(
 
 
 def _check_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
-    from ..wire.values import encode
-
     for name, value in inputs.items():
         if not isinstance(name, str) or not name.isidentifier():  # pyright: ignore[reportUnnecessaryIsInstance]
             raise PolicyError(f"inputs.{name}", "not a Python name")

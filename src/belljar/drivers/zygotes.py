@@ -8,6 +8,7 @@ neither, the command's own, may be forked (``fork=True``), which saves one start
 from __future__ import annotations
 
 import _socket
+import errno
 import fcntl
 import os
 import select
@@ -150,6 +151,11 @@ class Zygote:
             # Why it went away is told on the same socket, and read by ensure_ready.
             if self._ready:
                 raise WorkerDied("zygote", "it ended", retryable=True) from None
+        except OSError as error:
+            if error.errno != errno.EMSGSIZE:
+                raise
+            text = "the plan is too large for one message; grant fewer or shorter paths"
+            raise SetupFailed("launch", text) from None
 
     def request(
         self,

@@ -14,11 +14,13 @@ import io
 import os
 import sys
 
-from ..wire import keys, scalars  # noqa: F401 - later there is no file of ours in sight
+# Loaded when they are first needed, and later there is no file of ours in sight.
+from ..wire import keys as _keys
+from ..wire import scalars as _scalars
 from ..wire.connection import Connection
 from ..wire.events import Close, Denied, Finished, Ready, Run
 from ..wire.limits import Budget
-from . import denials, execute, report
+from . import denials, execute, report, standins
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _READ_BYTES = 1 << 16
+_LOADED = (_keys, _scalars)
 
 
 def prepare() -> None:
@@ -43,6 +46,7 @@ def prepare() -> None:
     sys.stdin = sys.__stdin__ = _text(0, "r", "strict")  # type: ignore[misc]
     sys.stdout = sys.__stdout__ = _text(1, "w", "strict")  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _text(2, "w", "backslashreplace")  # type: ignore[misc]
+    standins.stand_in_for_mmap()
     sys.dont_write_bytecode = True
     sys.path_importer_cache.clear()
 

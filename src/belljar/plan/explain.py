@@ -152,7 +152,7 @@ def explain_limits(plan: Plan) -> Section:
 def explain_tree(plan: Plan) -> Section:
     """The files that a guest finds, where they come from; or where it looks for modules."""
     for step in plan.launch:
-        if step.verb == "build_root":
+        if step.verb == "open_sources":
             entries: Any = step.args[0]
             rows = tuple(_entry(entry) for entry in entries)
             return Section("files a guest sees", ("inside", "from", "how"), rows)
@@ -195,7 +195,7 @@ def explain_step(step: Step, plan: Plan) -> str:
         features = plan.filter
         flags = [name for name in features._fields if getattr(features, name) is True]  # pyright: ignore[reportPrivateUsage]
         return ", ".join((features.arch, *flags))
-    if verb in ("open_sources", "build_root"):
+    if verb == "open_sources":
         return f"{len(args[0])} entries, listed above"
     if verb == "map_identity":
         return f"user {args[0]} and group {args[1]} inside are {args[2]} and {args[3]} outside"

@@ -180,7 +180,7 @@ def _launch_isolated(
         *first,
         Step("first_process"),
         *(() if policy.system_info else (Step("set_host_name", (HOST_NAME,)),)),
-        Step("build_root", (entries, support.proc)),
+        Step("build_root", (support.proc,)),
         Step("enter_root"),
     )
 

@@ -33,10 +33,11 @@ _BEHIND = "/tmp"  # any directory that every Linux has; the new root covers it f
 
 
 class Launch:
-    """The state that steps share: detached trees by source, and the new root."""
+    """The state that steps share: entries, detached trees in their order, the new root."""
 
     def __init__(self, tied: bool) -> None:
         self.tied = tied
+        self.entries: list[list[Any]] = []
         self.trees: list[int | None] = []
         self.root = -1
 
@@ -62,6 +63,7 @@ class Launch:
 
     def open_sources(self, entries: list[list[Any]]) -> None:
         """Detached copies of every tree to bind, while this process may still see them."""
+        self.entries = entries
         idmap = None
         for entry in entries:
             if entry[0] not in ("bind", "bind?"):
@@ -98,7 +100,7 @@ class Launch:
     def set_host_name(self, name: bytes) -> None:
         namespaces.set_host_name(name)
 
-    def build_root(self, entries: list[list[Any]], proc: bool) -> None:
+    def build_root(self, proc: bool) -> None:
         """Make the canonical tree in an empty tmpfs and seal it read-only."""
         root = mounts.new_tmpfs(_ROOT_BYTES, _ROOT_FILES, 0o755, mounts.NOSUID | mounts.NODEV)
         keep = os.dup(root)
@@ -116,7 +118,7 @@ class Launch:
             tree = mounts.clone_tree("/proc", _PROC_ATTRIBUTES)
         mounts.attach(tree, _BEHIND + ZYGOTE_PROC)
         trees = iter(self.trees)
-        for kind, target, *rest in entries:
+        for kind, target, *rest in self.entries:
             if kind in ("bind", "bind?"):
                 tree_or_none = next(trees)
                 if tree_or_none is not None:
