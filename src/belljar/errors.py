@@ -19,7 +19,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from .result import Result
 
@@ -41,7 +41,24 @@ __all__ = [
 
 
 class BelljarError(Exception):
-    """Base of every exception that belljar raises on the host."""
+    """Base of every exception that belljar raises on the host.
+
+    All of them can be copied and pickled, so that they can be kept and sent to the process
+    that asked.
+    """
+
+    def __reduce__(self) -> tuple[Callable[..., BaseException], tuple[object, ...]]:
+        return _made_again, (type(self), self.args, self.__dict__)
+
+
+def _made_again(
+    kind: type[BelljarError], args: tuple[object, ...], state: dict[str, object]
+) -> BelljarError:
+    """An exception as it was, without its constructor, which may take other arguments."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class PolicyError(BelljarError, ValueError):

@@ -110,10 +110,15 @@ def test_R4_read_and_write_together(data: Path) -> None:
     assert two.value == ["a.csv", "sub"]
 
 
-def test_R4_a_granted_link_is_what_it_leads_to(data: Path) -> None:
+def test_R4_a_link_is_not_granted_but_where_it_leads(data: Path) -> None:
+    """A guest that may write there could have put it."""
     (data / "link").symlink_to("sub")
     policy = Policy().allow(read=[str(data / "link")])
     code = "import os; os.listdir(D + '/link')"
+    with pytest.raises(belljar.PolicyError, match="symbolic link to") as caught:
+        belljar.run(code, policy, inputs={"D": str(data)})
+    assert caught.value.key == "grants.read[0]"
+    policy = Policy().allow(read={str(data / "sub"): str(data / "link")})
     assert belljar.run(code, policy, inputs={"D": str(data)}).value == ["b.csv"]
 
 

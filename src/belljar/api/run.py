@@ -10,7 +10,7 @@ from ..errors import PolicyError, SetupFailed
 from ..policy import Policy
 from ..wire.errors import NotConvertible
 from ..wire.events import Run
-from ..wire.limits import MESSAGE, Budget
+from ..wire.limits import ARGUMENTS, MESSAGE, NAME_CHARS, Budget
 from ..wire.values import encode
 from . import machine
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_SOURCE_BYTES = 16 * 2**20  # above any program a person or a model writes in one piece
 DEFAULT_NAME = "<code>"
+_ROOM_FOR_THE_REST = 2**20  # environment and settings, which a policy bounds already
 
 
 def run(
@@ -137,15 +138,23 @@ def make_order(
     want_value: bool = True,
 ) -> Run:
     """The run as the guest will be told it; raises ``PolicyError`` naming a bad argument."""
-    if not isinstance(code, (str, bytes)):
+    if isinstance(code, str):
+        code = str.__str__(code)  # what a subclass of the caller's makes of it is its own affair
+    elif isinstance(code, bytes):
+        code = bytes(memoryview(code))
+    else:
         raise PolicyError("code", f"expected str or bytes, got {type(code).__name__}")
     if len(code) > MAX_SOURCE_BYTES:
         raise PolicyError("code", f"{len(code)} characters; at most {MAX_SOURCE_BYTES}")
     if not isinstance(name, str) or not name or "\0" in name:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise PolicyError("name", "expected a file name without NUL")
+    if len(name) > NAME_CHARS:
+        raise PolicyError("name", f"longer than {NAME_CHARS} characters")
     if isinstance(argv, (str, bytes)):
         raise PolicyError("argv", "expected a sequence of str, got one string")
     arguments = [*policy.argv, *argv]
+    if len(arguments) >= ARGUMENTS:
+        raise PolicyError("argv", f"{len(arguments)} arguments; at most {ARGUMENTS - 1}")
     for index, argument in enumerate(arguments):
         if not isinstance(argument, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise PolicyError(f"argv[{index}]", f"expected str, got {type(argument).__name__}")
@@ -158,11 +167,25 @@ def make_order(
         want_value=want_value,
         files=_check_files(files or {}),
     )
-    try:
-        encode([order.code, order.inputs, order.argv, order.files], MESSAGE)
-    except NotConvertible as error:
-        raise PolicyError("run", f"code, inputs, argv and files together: {error.reason}") from None
+    _check_size(order)
     return order
+
+
+def _check_size(order: Run) -> None:
+    """Everything has to fit into one message; if it does not, the largest part is to blame."""
+    parts = {"code": order.code, "inputs": order.inputs, "argv": order.argv, "files": order.files}
+    sizes: dict[str, int] = {}
+    for key, part in parts.items():
+        try:
+            sizes[key] = len(encode(part, MESSAGE))
+        except NotConvertible as error:
+            raise PolicyError(key, error.reason) from None
+    most = MESSAGE.frame_bytes - _ROOM_FOR_THE_REST
+    if sum(sizes.values()) > most:
+        key = max(sizes, key=lambda name: sizes[name])
+        raise PolicyError(
+            key, f"code, inputs, argv and files take {sum(sizes.values())} bytes; at most {most}"
+        )
 
 
 def make_feed(stdin: str | bytes | None, policy: Policy) -> blocking.Feed:
@@ -218,7 +241,10 @@ def _check_files(files: Mapping[str, str | bytes]) -> dict[str, bytes]:
         if not parts or "\0" in name or any(part in ("", ".", "..") for part in parts):
             raise PolicyError(key, "expected a relative path without . and ..")
         if isinstance(contents, str):
-            contents = contents.encode()
+            try:
+                contents = contents.encode()
+            except UnicodeEncodeError:
+                raise PolicyError(key, "holds a lone surrogate; give bytes") from None
         if not isinstance(contents, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise PolicyError(key, f"expected str or bytes, got {type(contents).__name__}")
         checked[name] = contents

@@ -77,12 +77,13 @@ class Zygote:
                         poll.register(new.status.fileno(), 0)  # hang-up only
                 elif fd == guest.pidfd:
                     for end in (guest.pidfd, guest.status.fileno()):
-                        poll.unregister(end)
-                        del watched[end]
+                        if watched.pop(end, None) is not None:
+                            poll.unregister(end)
                     self.reap(guest)
                 elif event:
                     # The host let go of this guest; its end comes through the pidfd.
                     poll.unregister(fd)
+                    del watched[fd]
                     process.signal_pidfd(guest.pidfd, process.SIGKILL)
 
     def accept(self) -> Guest | None:
