@@ -9,12 +9,13 @@ import datetime
 import decimal
 import fractions
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import belljar
-from belljar import BelljarError, Policy, PolicyError
+from belljar import BelljarError, Policy, PolicyError, Result
 
 DATA: dict[str, Any] = {
     "n": 10,
@@ -182,7 +183,7 @@ def test_stdin_that_nobody_reads_holds_nothing_up(code: str) -> None:
 
 @pytest.mark.parametrize("stdin", [5, ["x"], bytearray(b"x"), object()])
 def test_stdin_of_another_type(stdin: object) -> None:
-    with pytest.raises(PolicyError, match="^stdin: "):
+    with pytest.raises(PolicyError, match=r"^stdin: "):
         belljar.run("1", stdin=stdin)  # type: ignore[arg-type]
 
 
@@ -234,22 +235,18 @@ def test_files_with_surrogates_are_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a/" * 2000 + "b", "\ud800"])
-def test_files_with_names_that_the_kernel_refuses_are_an_error(name: str) -> None:
-    try:
-        result = belljar.run("1", files={name: "x"})
-    except PolicyError as error:
-        assert error.key.startswith("files[")
-    else:
-        assert result.status == "raised"
+def test_files_with_names_that_the_kernel_refuses_are_an_error(
+    taken_or_refused: Callable[..., Result | None], name: str
+) -> None:
+    result = taken_or_refused("files[", "1", files={name: "x"})
+    assert result is None or result.status == "raised"
 
 
-def test_files_that_contradict_each_other() -> None:
-    try:
-        result = belljar.run("1", files={"a": "x", "a/b": "y"})
-    except PolicyError as error:
-        assert error.key.startswith("files[")
-    else:
-        assert result.status == "raised"
+def test_files_that_contradict_each_other(
+    taken_or_refused: Callable[..., Result | None],
+) -> None:
+    result = taken_or_refused("files[", "1", files={"a": "x", "a/b": "y"})
+    assert result is None or result.status == "raised"
 
 
 def test_files_count_against_the_limits() -> None:
@@ -273,17 +270,16 @@ def test_name_is_shown_in_tracebacks(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "a\0b", 5, None, b"x"])
 def test_name_that_is_none(name: object) -> None:
-    with pytest.raises(PolicyError, match="^name: "):
+    with pytest.raises(PolicyError, match=r"^name: "):
         belljar.run("1", name=name)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["\ud800", "x" * 5000, "a\nb", "agent.py", "os"])
-def test_odd_names_are_taken_or_refused(name: str) -> None:
-    try:
-        result = belljar.run("1/0", name=name)
-    except PolicyError as error:
-        assert error.key == "name"
-    else:
+def test_odd_names_are_taken_or_refused(
+    taken_or_refused: Callable[..., Result | None], name: str
+) -> None:
+    result = taken_or_refused("name", "1/0", name=name)
+    if result is not None:
         assert result.error is not None
         assert result.error.type == "ZeroDivisionError"
 
@@ -293,7 +289,7 @@ def test_odd_names_are_taken_or_refused(name: str) -> None:
 
 @pytest.mark.parametrize("policy", [5, "Policy()", {}, Policy, {"limits": {}}])
 def test_policy_of_another_type(policy: object) -> None:
-    with pytest.raises(PolicyError, match="^policy: expected a Policy"):
+    with pytest.raises(PolicyError, match=r"^policy: expected a Policy"):
         belljar.run("1", policy)  # type: ignore[arg-type]
 
 

@@ -246,14 +246,25 @@ def test_results_are_values() -> None:
 
 
 def test_errors_of_outcomes_can_be_stored() -> None:
-    try:
+    with pytest.raises(belljar.GuestRaised) as raised:
         belljar.run("1/0").unwrap()
-    except belljar.GuestError as error:
-        assert str(copy.copy(error)) == str(error)
-        restored = pickle.loads(pickle.dumps(error))
-        assert type(restored) is type(error)
-        assert restored.result == error.result
+    for again in (copy.copy(raised.value), pickle.loads(pickle.dumps(raised.value))):
+        assert (type(again), str(again)) == (belljar.GuestRaised, str(raised.value))
+        assert again.result == raised.value.result
+
+
+def test_errors_of_the_caller_can_be_stored() -> None:
+    """A process pool sends them from one host to another by pickle."""
     with pytest.raises(belljar.PolicyError) as caught:
         belljar.run(None)  # type: ignore[arg-type]
     again = pickle.loads(pickle.dumps(caught.value))
     assert (again.key, str(again)) == (caught.value.key, str(caught.value))
+    for error in (
+        belljar.SetupFailed("fork", "no memory", retryable=True),
+        belljar.WorkerDied("zygote", "it ended", retryable=True),
+        belljar.UnsupportedError(["a", "b"], ["c"]),
+        belljar.GuestProtocolError("garbage"),
+    ):
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again)) == (type(error), str(error))
+        assert vars(again) == vars(error)

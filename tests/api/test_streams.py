@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 import belljar
-from belljar import Policy
 
 SOURCE = str(Path(belljar.__file__).parents[1])
 

@@ -57,10 +57,9 @@ AT = -100  # AT_FDCWD
 """
 
 # Every refusal that a missing right can look like.
-REFUSED = frozenset(
-    "EPERM EACCES ENOSYS ENOENT EROFS EXDEV ESRCH EINVAL EAFNOSUPPORT EBADF EAGAIN ENOTDIR "
-    "ENETUNREACH ECONNREFUSED EOPNOTSUPP ELOOP".split()
-)
+REFUSED = {"EPERM", "EACCES", "ENOSYS", "ENOENT", "EROFS", "EXDEV", "ESRCH", "EINVAL", "EBADF"}
+REFUSED |= {"EAFNOSUPPORT", "EAGAIN", "ENOTDIR", "ENETUNREACH", "ECONNREFUSED", "EOPNOTSUPP"}
+REFUSED |= {"ELOOP"}
 
 
 def attack(code: str, policy: Policy | None = None, **arguments: Any) -> Result:

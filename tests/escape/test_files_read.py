@@ -415,10 +415,20 @@ def test_R4_the_canonical_root_holds_nothing_of_the_host() -> None:
         "usr",
         "work",
     }
-    assert set(tree["dev"]) == set("fd full null random stderr stdin stdout urandom zero".split())
+    assert set(tree["dev"]) == {
+        "fd",
+        "full",
+        "null",
+        "random",
+        "stderr",
+        "stdin",
+        "stdout",
+        "urandom",
+        "zero",
+    }
     assert set(tree["etc"]) == {"group", "hosts", "passwd"}
     assert set(tree["proc"]) == {"self"}
-    assert set(tree["proc"]["self"]) == set("cmdline comm fd maps stat statm status".split())
+    assert set(tree["proc"]["self"]) == {"cmdline", "comm", "fd", "maps", "stat", "statm", "status"}
     assert (tree["tmp"], tree["work"], tree[".empty"], tree[".zygote"]) == ({}, {}, {}, {})
     assert set(tree["usr"]) <= {"bin", "lib", "lib64", "local"}
     assert len(tree["usr"]["bin"]) == 1

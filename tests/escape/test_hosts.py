@@ -56,7 +56,8 @@ def test_M11_more_roots_than_zygotes_are_kept(open_dir: Path) -> None:
         try:
             return belljar.run(f"open({path!r}).read()", Policy().allow(read=[path])).value
         except belljar.WorkerDied as error:
-            assert error.retryable
+            if not error.retryable:
+                raise
             return None
 
     with ThreadPoolExecutor(4) as pool:

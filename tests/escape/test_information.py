@@ -215,7 +215,9 @@ def test_R9_what_the_system_says_is_made_up() -> None:
     for name in (b"launcher", b"/root", b"/home", os.fsencode(os.getcwd())):
         assert name not in facts["cmdline"]
     links = set(facts["descriptors"].values())
-    assert all(l.startswith(("/dev/null", "/null", "pipe:", "socket:", "/proc")) for l in links)
+    assert all(
+        link.startswith(("/dev/null", "/null", "pipe:", "socket:", "/proc")) for link in links
+    )
 
 
 def test_R9_system_info_grants_the_names() -> None:

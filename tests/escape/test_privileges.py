@@ -198,7 +198,7 @@ after = [resource.getrlimit(getattr(resource, n)) for n in NAMES]
 
 
 def test_M3_limits_are_hard_and_stay(call_wall: Wall) -> None:
-    names = "RLIMIT_AS RLIMIT_CORE RLIMIT_CPU RLIMIT_FSIZE RLIMIT_MEMLOCK RLIMIT_NOFILE".split()
+    names = [f"RLIMIT_{name}" for name in ("AS", "CORE", "CPU", "FSIZE", "MEMLOCK", "NOFILE")]
     same, hard, raised = outcome(FOR_EVER, call_wall.policy, inputs={"NAMES": names})
     assert same is True
     assert all(hard)

@@ -75,8 +75,14 @@ def mounts() -> list[str]:
 
 
 def cgroups() -> set[str]:
-    """Every control group directory of the machine."""
-    return {path for path, _, _ in os.walk("/sys/fs/cgroup")}
+    """The control groups below our own, and any that bear our name."""
+    own = [line.split(":", 2)[2] for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    below = tuple(path for path in own if path != "/")
+    return {
+        path
+        for path, _, _ in os.walk("/sys/fs/cgroup")
+        if "belljar" in path or (below and path.removeprefix("/sys/fs/cgroup").startswith(below))
+    }
 
 
 def litter() -> set[str]:
@@ -88,7 +94,9 @@ def litter() -> set[str]:
             names |= {os.path.join(place, name) for name in os.listdir(place)}
         except OSError:
             continue
-    return {name for name in names if "belljar" in name or "core" in os.path.basename(name)}
+    ours = {name for name in names if "belljar" in name or os.path.basename(name) == "core"}
+    # The tests' own places are made and removed around them, perhaps by another run as well.
+    return {name for name in ours if not os.path.basename(name).startswith("belljar-test-")}
 
 
 def resident_bytes() -> int:

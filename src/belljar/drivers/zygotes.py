@@ -127,8 +127,10 @@ class Zygote:
         )
         python = getattr(sys, "_base_executable", None) or sys.executable
         # Out of the way of the targets first: a host may have closed its own 0, 1 and 2.
-        lifted = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(descriptors)) for fd in descriptors]
+        lifted: list[int] = []
         try:
+            for fd in descriptors:
+                lifted.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(descriptors)))
             pid = os.posix_spawn(
                 python,
                 [python, "-I", "-S", "-X", "utf8", "-c", boot],
