@@ -278,6 +278,30 @@ def _has(name: str) -> bool:
     return True
 
 
+def test_C8_an_anonymous_map_works_as_programs_make_it() -> None:
+    """Its default is shared memory, which no limit counts; inside, private memory stands in."""
+    code = """
+import mmap
+found = []
+for arguments in ((), (mmap.MAP_PRIVATE,), (mmap.MAP_SHARED,)):
+    with mmap.mmap(-1, 8192, *arguments) as memory:
+        memory[:5] = b"hello"
+        memory.resize(16384)
+        found.append((memory[:5], len(memory), isinstance(memory, mmap.mmap)))
+with mmap.mmap(-1, 4096, access=mmap.ACCESS_WRITE) as memory:
+    found.append(memory.write(b"x"))
+with open("f", "w+b") as file:
+    file.write(b"contents")
+    file.flush()
+    with mmap.mmap(file.fileno(), 0) as memory:
+        memory[0:1] = b"C"
+found.append(open("f").read())
+found
+"""
+    mapped = (b"hello", 16384, True)
+    assert belljar.run(code).unwrap() == [mapped, mapped, mapped, 1, "Contents"]
+
+
 # ------------------------------------------------------------------------ system_info
 
 

@@ -29,6 +29,12 @@ EXEMPT = {
     # sees is the one that the code returned) is tested below.
     "chan-jsonlines",
 }
+# Contained, but not by the crash that it expects.
+NOT_AS_EXPECTED = {
+    # Its file is a memfd, which the filter refuses; a bus error on a file of the guest's own is
+    # among the signals of ``test_signals``.
+    "crash-sigbus",
+}
 
 
 def load(cases: Path) -> list[dict[str, Any]]:
@@ -73,7 +79,11 @@ def failures(rows: list[dict[str, Any]]) -> dict[str, str]:
     return {
         row["id"]: f"{row['status']}: {'; '.join(row['why'])} {row.get('why_untyped', '')}"
         for row in rows
-        if row["id"] not in EXEMPT and (row["status"] != "contained" or "why_untyped" in row)
+        if row["id"] not in EXEMPT
+        and (
+            row["status"] != "contained"
+            or ("why_untyped" in row and row["id"] not in NOT_AS_EXPECTED)
+        )
     }
 
 

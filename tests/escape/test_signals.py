@@ -225,6 +225,30 @@ def test_K9_no_signal_by_way_of_the_kernel(
     assert victim.poll() is None
 
 
+ADVICE = """
+file = os.open(os.__file__, os.O_RDONLY)
+page = call("mmap", 0, 1 << 22, 3, 0x22, -1, 0)
+shared = call("mmap", 0, 4096, 1, 1, file, 0)
+left, right = os.pipe()
+{
+    "merge pages": call("madvise", page, 4096, 12), "evict pages": call("madvise", shared, 4096, 21),
+    "huge pages": call("madvise", page, 1 << 21, 14), "collapse": call("madvise", page, 1 << 21, 25),
+    "poison": call("madvise", page, 4096, 100), "offline": call("madvise", page, 4096, 101),
+    "evict a file": call("fadvise64", file, 0, 0, 4), "resident": call("mincore", shared, 4096, buffer(8)),
+    "packet pipe": call("pipe2", buffer(8), 0o40000), "packet pipe later": call("fcntl", right, 4, 0o40000),
+    "larger pipe": call("fcntl", right, 1031, 1 << 20), "direct": call("openat", AT, b"f", 0o40102, 0o600),
+    "space beyond the end": call("fallocate", os.open("g", 66), 1, 0, 1 << 20),
+    "written out": call("sync"), "written out too": call("syncfs", file),
+}
+"""
+
+
+def test_K9_no_advice_to_the_kernel_reaches_others() -> None:
+    """Pages that others use, merged pages that tell what they hold, costs that the host bears."""
+    found = outcome(ADVICE)
+    assert {name: got for name, got in found.items() if not isinstance(got, str)} == {}
+
+
 @pytest.mark.parametrize(
     ("code", "number"),
     [
@@ -232,6 +256,11 @@ def test_K9_no_signal_by_way_of_the_kernel(
         ("os.kill(os.getpid(), 9)", signal.SIGKILL),
         ("os.kill(os.getpid(), 15)", signal.SIGTERM),
         ("_ctypes.string_at(0)", signal.SIGSEGV),
+        (
+            "import mmap; f = open('f', 'w+b'); f.truncate(8192); m = mmap.mmap(f.fileno(), 8192)\n"
+            "f.truncate(0); m[5000]",
+            signal.SIGBUS,
+        ),
         ("import signal; signal.raise_signal(signal.SIGUSR1)", signal.SIGUSR1),
         ("import signal; signal.alarm(1); signal.pause()", signal.SIGALRM),
     ],

@@ -116,6 +116,7 @@ def execute(
     ``began`` is when the zygote was asked for, on the monotonic clock.
     """
     plan = prepared.plan
+    requested = time.monotonic()
     ends = zygote.request(
         prepared.steps,
         machine.filter_program(plan.filter),
@@ -124,7 +125,7 @@ def execute(
     )
     budget = Budget(memory_bytes=plan.limits.value_bytes)
     order = order.replace(settings=prepared.agent_settings)
-    return blocking.run(zygote, ends, order, plan.limits, budget, feed, on_output, began)
+    return blocking.run(zygote, ends, order, plan.limits, budget, feed, on_output, began, requested)
 
 
 def make_order(

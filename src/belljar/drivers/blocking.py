@@ -44,16 +44,18 @@ def run(
     feed: Feed,
     on_output: Callable[[str, bytes], object] | None,
     began: float,
+    requested: float,
 ) -> Result:
     """Drive one guest to its end and return its result.
 
-    ``began`` is when the zygote was asked for; the stage ``zygote`` counts from there.
+    ``began`` is when the zygote was asked for, ``requested`` when the guest was; the stages
+    count from there.
 
     Raises ``SandboxFailure`` when belljar's own machinery failed.  Whatever happens, the
     guest is dead and its descriptors are closed when this returns or raises.
     """
     try:
-        return _Loop(ends, order, limits, budget, feed, on_output, zygote, began).run()
+        return _Loop(ends, order, limits, budget, feed, on_output, zygote, began, requested).run()
     except BaseException:
         ends.kill()
         raise
@@ -72,6 +74,7 @@ class _Loop:
         on_output: Callable[[str, bytes], object] | None,
         zygote: Zygote,
         began: float,
+        requested: float,
     ) -> None:
         self.ends = ends
         self.feed = feed
@@ -83,9 +86,9 @@ class _Loop:
         self.poll = select.poll()
         self.handlers: dict[int, Callable[[int], None]] = {}
         zygote.ensure_ready()
-        ready = time.monotonic()
-        self.zygote_s = ready - began
-        self.attempt = Attempt(order, limits, budget, ready)
+        asked = max(requested, zygote.ready_at)
+        self.zygote_s = asked - began
+        self.attempt = Attempt(order, limits, budget, asked)
         self.watch(ends.status.fileno(), self.on_status)
         self.watch(ends.link.fileno(), self.on_link)
         for name, fd in (("stdout", ends.stdout), ("stderr", ends.stderr)):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import _socket
 import errno
 import fcntl
+import math
 import os
 import select
 import sys
@@ -75,7 +76,7 @@ class Zygote:
         self._began = time.monotonic()
         self._ready = False
         self._closed = False
-        self.started_in_s = 0.0
+        self.ready_at = math.inf  # on the monotonic clock
         self._child: _Child | None = None
         self._errors = -1
         steps = [step.as_list() for step in plan.launch]
@@ -236,7 +237,7 @@ class Zygote:
                 )
             else:
                 self._ready = True
-                self.started_in_s = time.monotonic() - self._began
+                self.ready_at = fields["at"]
         if self._errors >= 0:
             os.close(self._errors)
             self._errors = -1

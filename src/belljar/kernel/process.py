@@ -5,6 +5,7 @@ See prctl(2), pidfd_open(2), close_range(2).
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from .libc import address_of, buffer, failure, libc, syscall
@@ -127,8 +128,6 @@ def keep_only(descriptors: list[int]) -> None:
 
     Each comes out inheritable; a listed descriptor may stand anywhere before.
     """
-    import fcntl
-
     # Copies above every target first, because a target may be a source still needed.
     lifted = [fcntl.fcntl(fd, fcntl.F_DUPFD, 64) for fd in descriptors]
     for target, fd in enumerate(lifted):
