@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import sysconfig
 from importlib import metadata
 from pathlib import Path
 
@@ -196,10 +197,14 @@ def test_M13_variables_of_the_loader_do_nothing(name: str, value: str) -> None:
 
 
 def installed(name: str) -> str:
+    """The version of a distribution in this interpreter's own site-packages; skips without."""
     try:
-        return metadata.version(name)
+        found = metadata.distribution(name)
     except metadata.PackageNotFoundError:
         pytest.skip(f"{name} is not installed here")
+    if Path(str(found.locate_file(""))).resolve() != Path(sysconfig.get_path("purelib")).resolve():
+        pytest.skip(f"{name} is not among this interpreter's own packages")
+    return found.version
 
 
 @pytest.mark.parametrize("package", ["pluggy", "iniconfig"])

@@ -8,7 +8,6 @@ a canary handed over as an input is, so the search works.
 
 from __future__ import annotations
 
-import getpass
 import os
 import platform
 import socket
@@ -341,4 +340,3 @@ def test_R8_the_hosts_platform_is_the_same_text_everywhere() -> None:
     """Two facts must cross: the machine's architecture and Python's version."""
     found = outcome("import platform; [platform.machine(), platform.python_version()]")
     assert found == [platform.machine(), platform.python_version()]
-    assert getpass.getuser() != "guest" or os.getuid() == 1000
