@@ -20,8 +20,8 @@ run: .venv/ready .venv/examples
 test: .venv/ready lint
 	$(BIN)/python -m pytest -q -m "not long"
 
-test-all: .venv/ready .venv/examples lint
-	BELLJAR_LONG_SECONDS=$(LONG_SECONDS) $(BIN)/python -m pytest -q
+test-all: .venv/ready .venv/examples .venv/fuzzer lint
+	BELLJAR_FUZZ_SECONDS=$(LONG_SECONDS) $(BIN)/python -m pytest -q
 
 lint: .venv/ready
 	$(BIN)/ruff format --check
@@ -42,12 +42,19 @@ goldens: .venv/ready
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; echo "this Python makes no virtual environments (Debian: apt-get install python3-venv)"; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	$(BIN)/python -m compileall -q src
 	@touch $@
 
 # NumPy and Matplotlib for one program of the gallery; without wheels for this Python it says so.
 .venv/examples: .venv/ready
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --group examples \
 	|| echo "NumPy and Matplotlib cannot be installed here; the gallery leaves their program out"
+	@touch $@
+
+# The coverage-guided fuzzer has wheels for some versions of Python only.
+.venv/fuzzer: .venv/ready
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --group fuzz \
+	|| echo "atheris cannot be installed here; its test is skipped"
 	@touch $@
 
 clean:
