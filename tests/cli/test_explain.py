@@ -83,7 +83,7 @@ def test_grants_and_limits() -> None:
         ("argv", "x y"),
         ("name", "n"),
         ("package", "numpy"),
-        ("system_info", "host name, user, kernel and paths may be seen"),
+        ("system_info", "host name, processor, memory and uptime may be seen"),
     )
 
 

@@ -75,7 +75,7 @@ FLAGS: dict[str, Flag] = {
             SWITCH,
             "system_info",
             GRANTS,
-            "let it see host name, user, kernel and host paths",
+            "let it see host name, processor, memory and uptime",
         ),
         Flag("--stdin", SWITCH, "stdin", GRANTS, "let it read this command's standard input"),
         Flag("--wall", LAST, "wall", LIMITS, "time until it is ended", "TIME", "", "wall_s"),

@@ -133,7 +133,7 @@ def explain_grants(policy: Policy) -> Section:
     rows.extend(("name", name) for name in policy.names)
     rows.extend(("package", name) for name in sorted(policy.packages))
     if policy.system_info:
-        rows.append(("system_info", "host name, user, kernel and paths may be seen"))
+        rows.append(("system_info", "host name, processor, memory and uptime may be seen"))
     return Section("grants", ("", ""), tuple(rows) or (("none", "it computes and prints"),))
 
 

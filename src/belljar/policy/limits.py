@@ -38,7 +38,7 @@ class Limits(Record):
     processes: int = 0  # beyond the guest itself: computing needs none, a fork bomb needs one
     threads: int = 16  # beyond the main one: thread pools of numeric libraries on small machines
     open_files: int = 64  # a handful of data files plus what the interpreter holds open
-    work_bytes: int = 64 * MIB  # everything in /work and /tmp; lives in memory, and counts there
+    work_bytes: int = 64 * MIB  # everything in /work and /tmp; lives in memory, counted apart
     work_files: int = 4096  # files and directories there: an unpacked archive, not a flood
     file_bytes: int = 64 * MIB  # any single file, granted places included: as work_bytes
     value_bytes: int = 16 * MIB  # the result's value, decoded: it lands in the host's own memory
@@ -107,7 +107,7 @@ LIMITS: dict[str, LimitSpec] = {
         16 * MIB,
         TIB,
         "bytes",
-        "everything the guest can fill: heap, shared maps, /work, /tmp, memfds",
+        "address space beyond the bare interpreter: heap, maps, stacks (files in /work and /tmp count apart)",
         "an interpreter with NumPy peaks at 27 MiB, the rest is for data; a bare one peaks at "
         "13 MiB, so less than 16 runs nothing",
     ),
@@ -124,7 +124,7 @@ LIMITS: dict[str, LimitSpec] = {
         0,
         4096,
         "count",
-        "processes beyond the one the guest is",
+        "processes beyond the one the guest is; this release enforces 0 only",
         "computing needs none, a fork bomb needs one",
     ),
     "threads": LimitSpec(

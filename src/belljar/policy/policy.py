@@ -43,7 +43,7 @@ class Policy:
         env: environment variables.
         argv: ``sys.argv[1:]``.
         packages: distributions that may be imported, names normalised (PEP 503).
-        system_info: whether host name, user, kernel, paths and the like may be seen.
+        system_info: whether host name, processor, memory, uptime and the like may be seen.
         limits: the bounds.
     """
 
