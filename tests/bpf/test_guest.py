@@ -23,6 +23,7 @@ from belljar.bpf import (
     reason,
     verify,
 )
+from belljar.bpf.guest import CLOCKS, OF_ANY_PROCESS
 from belljar.bpf.refused import refused
 from belljar.bpf.sets import (
     ABSENT,
@@ -86,8 +87,11 @@ def test_the_rules_are_those_of_the_lists(name: str) -> None:
         permitted = {call for group in ALLOWED.values() for call in group}
         permitted |= {*CHECKED, *TIMESTAMPS, *PROCESSES, *MACHINE}
         assert {call for call, rule in rules.items() if rule != ENOSYS} <= permitted
+        narrowed: set[str] = set()
+        if features.own_pid is not None:  # calls that would answer for any process
+            narrowed = {*OF_ANY_PROCESS, *CLOCKS, "getpriority"}
         for group in ALLOWED.values():
-            assert all(rules[call] == ALLOW for call in group)
+            assert all(rules[call] == ALLOW for call in group if call not in narrowed)
 
 
 def test_optional_names_are_exactly_those_aarch64_lacks() -> None:
@@ -296,6 +300,23 @@ def test_shared_memory_without_a_file_is_refused(name: str) -> None:
         assert answer(features, "mmap", 0, 4096, 3, flags, 2**64 - 1, 0) == EPERM
     for flags in (0x22, 0x01, 0x02):
         assert answer(features, "mmap", 0, 4096, 3, flags, 5, 0) == ALLOW
+
+
+@both
+def test_no_other_process_is_asked_about_where_all_have_numbers(name: str) -> None:
+    """K9: without a PID namespace these calls would answer for the host's processes."""
+    features = FilterFeatures(name, own_pid=77)
+    for call in OF_ANY_PROCESS:
+        assert answer(features, call, 0) == ALLOW
+        assert answer(features, call, 77) == ALLOW
+        for other in (1, 78, GARBAGE | 78):
+            assert answer(features, call, other) == EPERM
+    assert answer(features, "getpriority", 0, 77) == ALLOW
+    assert answer(features, "getpriority", 0, 1) == EPERM
+    assert answer(features, "getpriority", 2, 0) == EPERM
+    for call in CLOCKS:
+        assert answer(features, call, 2) == ALLOW
+        assert answer(features, call, (~1234 << 3 | 2) & (2**64 - 1)) == EPERM
 
 
 # -- options ---------------------------------------------------------------------------

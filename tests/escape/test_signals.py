@@ -122,7 +122,8 @@ for target in (0, -1, -2, -(1 << 31)):
     for number in (0, 23):
         found[f"{target} {number}"] = call("kill", target, number)
 found["high half"] = call("kill", (1 << 32) | PID, 0)
-for pid in range(3, 2000):
+import os
+for pid in set(range(3, 2000)) - {os.getpid()}:  # without a PID namespace it may be one of them
     for name, arguments in (("kill", (pid, 0)), ("tgkill", (pid, pid, 0)), ("tkill", (pid, 0))):
         got = call(name, *arguments)
         if not isinstance(got, str):

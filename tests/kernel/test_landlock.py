@@ -71,7 +71,8 @@ def attempt(deed: str, path: str, rights: int, user) -> int:
             landlock.allow_beneath(ruleset, path, rights & handled)
         # An interpreter of a script, and its libraries.
         for place in ("/bin", "/usr", "/lib", "/lib64"):
-            landlock.allow_beneath(ruleset, place, ll.EXECUTE | ll.READ_FILE)
+            real = os.path.realpath(place)  # a rule follows no link
+            landlock.allow_beneath(ruleset, real, ll.EXECUTE | ll.READ_FILE)
         process.set_no_new_privs()
         landlock.restrict_self(ruleset, "/")
         try:

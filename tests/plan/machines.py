@@ -224,7 +224,7 @@ def _args(args: tuple[object, ...]) -> str:
 
 def _entry(entry: list[object]) -> str:
     kind, target, *rest = entry
-    if kind in ("bind", "bind?"):
+    if kind in ("bind", "bind?", "place"):
         source, attributes, owner = rest
         mapped = ", owner mapped" if owner else ""
         return f"{kind} {target} from {source} {names(attributes, _MOUNT)}{mapped}"

@@ -244,10 +244,10 @@ def test_only_write_grants_and_own_places_can_be_written(policy, support):
         writable |= {"/work", "/tmp"}
         written = {grant.host for grant in policy.write}
         (built,) = (step.args[0] for step in plan.launch if step.verb == "open_sources")
-        writable |= {entry[1] for entry in built if entry[0] == "bind" and entry[2] in written}
+        writable |= {entry[1] for entry in built if entry[0] == "place" and entry[2] in written}
         (entries,) = (step.args[0] for step in plan.launch if step.verb == "open_sources")
         for kind, target, *rest in entries:
-            if kind not in ("bind", "bind?"):
+            if kind not in ("bind", "bind?", "place"):
                 continue
             attributes = rest[1]
             assert attributes & 2, "nosuid"

@@ -194,16 +194,26 @@ def _resolve_places(policy: Policy) -> tuple[Place, ...]:
     return tuple(sorted(places, key=lambda place: place.inside))
 
 
+def _unescape(field: bytes) -> str:
+    """A path of mountinfo: space, tab, newline and backslash stand there as three octal digits."""
+    first, *rest = field.split(b"\\")
+    made = first
+    for part in rest:
+        made += bytes([int(part[:3], 8)]) + part[3:]
+    return os.fsdecode(made)
+
+
 def _refuse_kernel_trees(places: list[Place]) -> None:
     """No grant may bring a file system along that shows the kernel or other processes."""
     if not places:
         return
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+    with open("/proc/self/mountinfo", "rb") as file:
         for line in file:
-            left, _, right = line.partition(" - ")
-            if right.split()[0] not in _KERNEL_TREES:
+            left, _, right = line.partition(b" - ")
+            kind_of_tree = right.split()[0].decode("ascii", "replace")
+            if kind_of_tree not in _KERNEL_TREES:
                 continue
-            point = left.split()[4].encode().decode("unicode_escape")  # spaces are octal
+            point = _unescape(left.split()[4])
             for place in places:
                 inner = point.startswith(place.host + "/")
                 outer = place.host == point or place.host.startswith(point + "/")
@@ -211,7 +221,7 @@ def _refuse_kernel_trees(places: list[Place]) -> None:
                     kind = "write" if place.writable else "read"
                     raise PolicyError(
                         f"grants.{kind}",
-                        f"{place.host} holds {point}, a {right.split()[0]} file system, which shows "
+                        f"{place.host} holds {point}, a {kind_of_tree} file system, which shows "
                         "the kernel or other processes",
                     )
 

@@ -41,7 +41,9 @@ def run(
 
     Args:
         code: the program, at most 16 MiB; ``bytes`` may declare an encoding.  The value of
-            its last expression is ``Result.value``; ``await`` works at top level.
+            its last expression is ``Result.value`` (None where the program is so large
+            that its syntax tree does not fit into ``memory_bytes``); ``await`` works at top
+            level.
         policy: what it may do; ``Policy()``, which grants nothing, if left out.
         inputs: names for its namespace, plain data (see ``belljar.wire.values``).
         argv: ``sys.argv[1:]``.

@@ -285,10 +285,26 @@ _PRIO_PROCESS = 0
 _NICEST = 19
 
 
+OF_ANY_PROCESS = (
+    "getpgid",
+    "getsid",
+    "sched_getaffinity",
+    "sched_getparam",
+    "sched_getscheduler",
+)
+CLOCKS = ("clock_getres", "clock_gettime", "clock_nanosleep", "timer_create")
+_INT_MAX = 0x7FFF_FFFF
+
+
+def _is_own(features: FilterFeatures, number: int) -> Condition:
+    """Whether an argument is 0 or the guest's own process number."""
+    if features.own_pid is None:
+        return Arg(number, width=32) == 0
+    return Arg(number, width=32).is_in((0, features.own_pid))
+
+
 def _system(features: FilterFeatures) -> dict[str, Rule]:
-    own = Arg(0, width=32) == 0
-    if features.own_pid is not None:
-        own = Arg(0, width=32).is_in((0, features.own_pid))
+    own = _is_own(features, 0)
     rules: dict[str, Rule] = {
         "prctl": _only(Arg(0, width=32).is_in(_PRCTL)),
         "arch_prctl": _only(Arg(0, width=32).is_in(_ARCH_PRCTL)),
@@ -300,6 +316,12 @@ def _system(features: FilterFeatures) -> dict[str, Rule]:
             & (Arg(2, width=32) <= _NICEST)
         ),
     }
+    if features.own_pid is not None:
+        # Every process of the machine has a number here, and these calls answer for any.
+        rules.update(dict.fromkeys(OF_ANY_PROCESS, _only(own)))
+        rules["getpriority"] = _only((Arg(0, width=32) == _PRIO_PROCESS) & _is_own(features, 1))
+        # Negative clocks are the processor time of whatever process they encode.
+        rules.update({name: _only(Arg(0, width=32) <= _INT_MAX) for name in CLOCKS})
     granted = {"sysinfo": features.system_info, "uname": features.uname}
     rules.update({name: ALLOW for name in MACHINE if granted[name]})
     return rules

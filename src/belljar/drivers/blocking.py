@@ -8,6 +8,7 @@ import time
 
 from ..engine import events as e
 from ..engine.attempt import Attempt
+from ..errors import WorkerDied
 from ..kernel import fdpass
 from ..wire.control import Unpacker
 
@@ -56,6 +57,11 @@ def run(
     """
     try:
         return _Loop(ends, order, limits, budget, feed, on_output, zygote, began, requested).run()
+    except WorkerDied:
+        # The status socket closes a moment before the control socket does; whoever tries
+        # again must not be given the same zygote.
+        zygote.close()
+        raise
     except BaseException:
         ends.kill()
         raise

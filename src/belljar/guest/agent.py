@@ -47,6 +47,8 @@ def prepare() -> None:
     sys.stdout = sys.__stdout__ = _text(1, "w", "strict")  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _text(2, "w", "backslashreplace")  # type: ignore[misc]
     standins.stand_in_for_mmap()
+    after = standins.AfterImport("linecache", report.fill_linecache)
+    sys.meta_path.insert(0, after)
     sys.dont_write_bytecode = True
     sys.path_importer_cache.clear()
 

@@ -89,7 +89,13 @@ def _write_files(order: Run) -> None:
 def _execute(order: Run, module: ModuleType) -> object:
     _remember_source(order)
     namespace = module.__dict__
-    body, last = _compile(order)
+    try:
+        body, last = _compile(order)
+    except MemoryError:
+        if report.memory_was_short():
+            raise
+        # The parser says this of its own stack, whatever memory there is.
+        raise RecursionError("the source is nested more deeply than the parser goes") from None
     if not any(code and code.co_flags & _IS_COROUTINE for code in (body, last)):
         if body:
             exec(body, namespace)
@@ -109,13 +115,24 @@ def _execute(order: Run, module: ModuleType) -> object:
 
 
 def _compile(order: Run) -> tuple[CodeType | None, CodeType | None]:
-    """The program as a body and a last expression, either of which may be missing."""
-    flags = _TOP_LEVEL_AWAIT
-    if not order.want_value:
-        code = compile(order.code, order.name, "exec", flags, dont_inherit=True)
-        return code, None
+    """The program as a body and a last expression, either of which may be missing.
+
+    A syntax tree of Python objects takes some 300 bytes for each byte of plain statements.
+    A program whose tree does not fit is executed without one, and then it has no value.
+    """
+    if order.want_value:
+        try:
+            return _split(order)
+        except MemoryError:
+            if not report.memory_was_short():
+                raise
+    return compile(order.code, order.name, "exec", _TOP_LEVEL_AWAIT, dont_inherit=True), None
+
+
+def _split(order: Run) -> tuple[CodeType | None, CodeType | None]:
     import _ast
 
+    flags = _TOP_LEVEL_AWAIT
     tree: Any = compile(order.code, order.name, "exec", flags | _ONLY_AST, dont_inherit=True)
     last = None
     if tree.body and isinstance(tree.body[-1], _ast.Expr):
@@ -151,7 +168,8 @@ def _exit_code(exit_: SystemExit) -> int:
     if code is None:
         return 0
     if isinstance(code, int):
-        return int(code) & 0xFF
+        number = int.__int__(code)
+        return number & 0xFF if -(2**63) <= number < 2**63 else 0xFF
     try:
         print(code, file=sys.stderr)
     except BaseException:

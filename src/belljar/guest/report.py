@@ -51,6 +51,21 @@ def describe(exception: BaseException, name: str) -> ErrorText:
     )
 
 
+def memory_was_short() -> bool:
+    """Whether the address space was ever used up to a good part, as far as can be told."""
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    try:
+        with open("/proc/self/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"VmPeak:"):
+                    return int(line.split()[1]) * 1024 > limit // 2
+    except (OSError, ValueError, IndexError):
+        return True
+    return True
+
+
 def without_details(finished: Finished) -> Finished:
     """The same outcome in the least memory."""
     error = finished.error
@@ -95,12 +110,9 @@ def decode_source(source: bytes) -> str:
 
 
 def _traceback(exception: BaseException, name: str) -> str:
-    import linecache
     import traceback
 
-    for file_name, lines in sources.items():
-        made = lines()
-        linecache.cache[file_name] = (sum(map(len, made)), None, made, file_name)
+    fill_linecache()
     seen: set[int] = set()
     todo = [exception]
     while todo and len(seen) < 10_000:
@@ -111,6 +123,16 @@ def _traceback(exception: BaseException, name: str) -> str:
         one.__traceback__ = _below_us(one.__traceback__, name)
         todo.extend(other for other in (one.__cause__, one.__context__) if other is not None)
     return "".join(traceback.format_exception(exception))
+
+
+def fill_linecache() -> None:
+    """Give ``linecache`` the source of each run, of which there is no file."""
+    import linecache
+
+    for file_name, lines in sources.items():
+        if file_name not in linecache.cache:
+            made = lines()
+            linecache.cache[file_name] = (sum(map(len, made)), None, made, file_name)
 
 
 def _below_us(frames: Any, name: str) -> Any:

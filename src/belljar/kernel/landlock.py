@@ -12,6 +12,7 @@ import struct
 
 from ..plan.landlock import OF_A_FILE as _OF_A_FILE
 from .libc import syscall
+from .mounts import open_path
 
 _VERSION_FLAG = 1
 _RULE_PATH_BENEATH = 1
@@ -43,7 +44,9 @@ def allow_beneath(ruleset: int, path: str, rights: int) -> None:
     A path that does not exist is left out: nothing is allowed there, now or later.
     """
     try:
-        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        # No link on the way: in a granted folder somebody else may put one at any moment, and
+        # the right would go to wherever it leads.
+        fd = open_path(path)
     except FileNotFoundError:
         return
     try:

@@ -8,7 +8,9 @@ move_mount(2), pivot_root(2).
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import struct
 
 from .libc import failure, libc, syscall
@@ -28,6 +30,7 @@ _MS_PRIVATE_RECURSIVE = (1 << 18) | 16384
 _MNT_DETACH = 2
 _RESOLVE_NO_SYMLINKS = 4
 _RESOLVE_NO_MAGICLINKS = 2
+_RESOLVE_BENEATH = 8
 
 
 def make_private() -> None:
@@ -130,6 +133,54 @@ def attach(tree: int, path: str, root: int = AT_FDCWD) -> None:
     """Put a detached mount at a path, seen from ``root``, and let go of it."""
     syscall("move_mount", tree, b"", root, os.fsencode(path), MOVE_MOUNT_F_EMPTY_PATH)
     os.close(tree)
+
+
+def attach_to(tree: int, place: int) -> None:
+    """Put a detached mount on the file or directory behind a descriptor, and let go of both."""
+    flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+    syscall("move_mount", tree, b"", place, b"", flags)
+    os.close(place)
+    os.close(tree)
+
+
+def mount_point(root: int, path: str, tree: int) -> int:
+    """A descriptor for where ``tree`` is to be mounted: ``path`` beneath ``root``.
+
+    No symbolic link is followed on the way, and none leads out.  What is missing is made,
+    but only in the file system of ``root`` itself: whatever else is mounted there belongs
+    to somebody who may be changing it at this moment.  A place inside such a tree must be
+    the very file that ``tree`` shows, else ``ESTALE``: it was exchanged.
+    """
+    ours = os.fstat(root).st_dev
+    wanted = os.fstat(tree)
+    here = os.open(".", os.O_PATH | os.O_CLOEXEC, dir_fd=root)
+    parts = path.strip("/").split("/")
+    for depth, part in enumerate(parts, 1):
+        try:
+            found = open_beneath(here, part)
+        except FileNotFoundError:
+            if os.fstat(here).st_dev != ours:
+                raise
+            if depth < len(parts) or stat.S_ISDIR(wanted.st_mode):
+                os.mkdir(part, 0o755, dir_fd=here)
+            else:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                os.close(os.open(part, flags, 0o444, dir_fd=here))
+            found = open_beneath(here, part)
+        os.close(here)
+        here = found
+    status = os.fstat(here)
+    same = (status.st_dev, status.st_ino) == (wanted.st_dev, wanted.st_ino)
+    if status.st_dev != ours and not same:
+        raise OSError(errno.ESTALE, "the place was exchanged for another", path)
+    return here
+
+
+def open_beneath(directory: int, name: str) -> int:
+    """A descriptor for something beneath a directory, through no symbolic link."""
+    resolve = _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS | _RESOLVE_BENEATH
+    how = struct.pack("QQQ", os.O_PATH | os.O_CLOEXEC, 0, resolve)
+    return syscall("openat2", directory, os.fsencode(name), how, len(how))
 
 
 def enter_root(root: int) -> None:

@@ -46,7 +46,9 @@ PURPOSES: dict[str, str] = {
     "first_process": "become the first process of the PID namespace",
     "set_host_name": "hide the host's name",
     "build_root": "make the tree that guests see, in an empty tmpfs",
-    "enter_root": "enter it, let go of the host's tree, seal it read-only",
+    "enter_root": "enter it and let go of the host's tree",
+    "place_grants": "mount the granted paths, following no link",
+    "seal_root": "make the tree itself read-only",
     "execute": "become the zygote: Python, isolated, without environment",
     "die_with_zygote": "be killed when the zygote ends",
     "mount_own": "own /work and /tmp, in memory",
@@ -165,7 +167,7 @@ _TREE = ("path", "from", "how")
 
 def _entry(entry: Sequence[Any]) -> tuple[str, str, str]:
     kind, target, *rest = entry
-    if kind in ("bind", "bind?"):
+    if kind in ("bind", "bind?", "place"):
         how = "read-only" if rest[1] & RDONLY else "writable"
         if not rest[1] & NOEXEC:
             how += ", executable"

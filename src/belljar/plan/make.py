@@ -182,6 +182,8 @@ def _launch_isolated(
         *(() if policy.system_info else (Step("set_host_name", (HOST_NAME,)),)),
         Step("build_root", (support.proc,)),
         Step("enter_root"),
+        Step("place_grants"),
+        Step("seal_root"),
     )
 
 
@@ -303,6 +305,6 @@ def _rules_in_place(
         rules.append((f"/dev/{name}", ll.READ_FILE | ll.WRITE_FILE))
     for name in ("zero", "random", "urandom"):
         rules.append((f"/dev/{name}", ll.READ_FILE))
-    rules.extend((path, ll.READ_FILE) for path in SYSTEM_INFO_FILES)  # granted, or no plan
+    rules.extend((path, ll.READ_FILE) for path in SYSTEM_INFO_FILES.values())  # granted, or no plan
     rules.extend((place.host, ll.WRITE if place.writable else ll.READ) for place in places)
     return rules

@@ -126,7 +126,7 @@ def make_entries(
 
     An entry is ``["bind", target, source, attributes, owner]`` (``owner``: map the files'
     owner to the guest where the kernel can), ``["bind?", …]`` (left out where the source
-    is missing), ``["file", target, contents]``,
+    is missing), ``["place", …]`` (a granted path: mounted last, by descriptors), ``["file", target, contents]``,
     ``["link", target, to]``, ``["dir", target]`` or ``["empty", target]`` (hides what a
     bind brought along).  ``stdlib_names`` are the names in the host's standard library,
     so that only what exists is hidden.
@@ -182,5 +182,6 @@ def make_entries(
     entries.append(["dir", "/work"])
     entries.append(["dir", "/tmp"])
     for place, point in zip(places, mount_points(places), strict=True):
-        bind(point, place.host, DATA if place.writable else READ_ONLY | NOEXEC, owner)
+        attributes = DATA if place.writable else READ_ONLY | NOEXEC
+        entries.append(["place", point, place.host, attributes, owner])
     return entries

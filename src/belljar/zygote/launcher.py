@@ -28,6 +28,7 @@ CONTROL_FD = 1
 _ROOT_BYTES = 1 << 20  # made-up files and mount points only; nothing of the guest's
 _ROOT_FILES = 8192
 ZYGOTE_PROC = "/.zygote"
+_FROM_THE_HOST = ("bind", "bind?", "place")  # kinds of entries that bring a tree along
 _PROC_ATTRIBUTES = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
 _BEHIND = "/tmp"  # any directory that every Linux has; the new root covers it for a moment
 
@@ -39,6 +40,7 @@ class Launch:
         self.tied = tied
         self.entries: list[list[Any]] = []
         self.trees: list[int | None] = []
+        self.places: list[tuple[str, int | None]] = []
         self.root = -1
 
     def new_session(self) -> None:
@@ -66,7 +68,7 @@ class Launch:
         self.entries = entries
         idmap = None
         for entry in entries:
-            if entry[0] not in ("bind", "bind?"):
+            if entry[0] not in _FROM_THE_HOST:
                 continue
             _, _, source, attributes, owner = entry
             try:
@@ -119,9 +121,11 @@ class Launch:
         mounts.attach(tree, _BEHIND + ZYGOTE_PROC)
         trees = iter(self.trees)
         for kind, target, *rest in self.entries:
-            if kind in ("bind", "bind?"):
+            if kind in _FROM_THE_HOST:
                 tree_or_none = next(trees)
-                if tree_or_none is not None:
+                if kind == "place":
+                    self.places.append((target, tree_or_none))
+                elif tree_or_none is not None:
                     make_mount_point(tree_or_none, _BEHIND + target)
                     mounts.attach(tree_or_none, _BEHIND + target)
             elif kind == "empty":
@@ -138,8 +142,23 @@ class Launch:
 
     def enter_root(self) -> None:
         mounts.enter_root(self.root)
+
+    def place_grants(self) -> None:
+        """Mount what the policy grants, now that no path leads to the host any more.
+
+        Somebody may be renaming and linking in these trees while this happens: the guest of
+        another policy, say.
+        """
         root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        seal(root)
+        for target, tree in self.places:
+            if tree is not None:
+                mounts.attach_to(tree, mounts.mount_point(root, target, tree))
+        os.close(root)
+
+    def seal_root(self) -> None:
+        """Make the tmpfs of the root itself read-only; the trees in it have their own flags."""
+        root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        mounts.change_mount(root, mounts.RDONLY | mounts.NOEXEC)
         os.close(root)
 
     def execute(self, python: str, package: str, files: int, environment: dict[str, str]) -> None:
@@ -153,11 +172,6 @@ class Launch:
         )
         flags = ["-I", "-S", "-B", "-X", "utf8", "-X", "frozen_modules=on"]
         os.execve(python, [python, *flags, "-c", boot], environment)
-
-
-def seal(root: int) -> None:
-    """Make the tmpfs of the root itself read-only; the trees in it have their own flags."""
-    mounts.change_mount(root, mounts.RDONLY | mounts.NOEXEC)
 
 
 def make_mount_point(tree: int, path: str) -> None:
@@ -176,7 +190,8 @@ def make_parent(path: str) -> None:
 
 
 def write_new(path: str, contents: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o444)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(path, flags, 0o444)
     os.write(fd, contents)
     os.close(fd)
 
