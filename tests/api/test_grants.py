@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import sysconfig
+import tempfile
 from importlib import metadata
 from pathlib import Path
 
@@ -327,3 +328,15 @@ def test_M11_policies_side_by_side(data: Path) -> None:
     for policy, kind in policies * 2:
         result = belljar.run("open(D + '/a.csv').read()", policy, inputs={"D": str(data)})
         assert (result.error.type if result.error else None) == kind
+
+
+def test_R8_a_mount_that_shows_the_kernel_is_not_brought_along(tmp_path: Path) -> None:
+    """Paths of mountinfo: spaces and backslashes are escaped there, other bytes are not."""
+    from belljar.api.machine import _unescape
+
+    assert _unescape(rb"/a\040b/c\134d") == "/a b/c\\d"
+    assert _unescape("/données".encode()) == "/données"
+    assert _unescape(b"/\xff") == "/\udcff"
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as shared:
+        for ordinary in (shared, str(tmp_path)):
+            assert belljar.run("1", Policy().allow(read=[ordinary])).value == 1

@@ -350,3 +350,26 @@ def test_a_kernel_without_landlock_has_abi_0(monkeypatch):
 
     monkeypatch.setattr(landlock, "syscall", absent)
     assert landlock.probe_abi() == 0
+
+
+def test_R4_a_rule_follows_no_link(tree):
+    """A guest of another policy may put one where this guest's right is to be given."""
+    os.symlink("sub", f"{tree}/link")
+    os.symlink(f"{tree}/sub", f"{tree}/sub/absolute")
+
+    def body(place):
+        import errno
+
+        from belljar.kernel import landlock
+
+        ruleset = landlock.make_ruleset(1, 1 << 2, 0, 0)
+        found = []
+        for name in ("link", "link/file", "sub/absolute", "sub"):
+            try:
+                landlock.allow_beneath(ruleset, f"{place}/{name}", 1 << 2)
+                found.append("done")
+            except OSError as error:
+                found.append(errno.errorcode[error.errno])
+        return found
+
+    assert run_confined(body, tree) == ["ELOOP", "ELOOP", "ELOOP", "done"]

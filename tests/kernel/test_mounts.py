@@ -281,3 +281,74 @@ mounts.syscall = lambda name, *args: real(name, *(args[:2] + (0,) if name == "fs
 return result(lambda: new_filesystem(b"tmpfs", {}, RDONLY | NOEXEC))
 """
     assert "did not take effect" in str(mounted(patched, tree, user))
+
+
+# --- mount points of grants: in trees that somebody else may be changing ------------------------
+
+ROOT = """
+from belljar.kernel.mounts import attach_to, mount_point
+attach(new_tmpfs(1 << 16, 64, 0o755, 0), p + "/root")
+root = os.open(p + "/root", os.O_PATH)
+def place(path, source, where=root):
+    tree = clone_tree(source, RDONLY)
+    return result(lambda: attach_to(tree, mount_point(where, path, tree)))
+"""
+
+
+def test_R4_mount_points_are_made_in_the_root_itself(tree, user):
+    lines = (
+        ROOT
+        + """
+return [
+    place("/data/deep", p + "/from"), os.listdir(p + "/root/data/deep"),
+    place("/data/file", p + "/from/file"), open(p + "/root/data/file").read(),
+    result(lambda: open(p + "/root/data/file", "a")),
+]
+"""
+    )
+    answer = mounted(lines, tree, user)
+    assert answer == ["done", ["file", "sub"], "done", "text", "EROFS"]
+
+
+def test_R4_no_mount_point_is_reached_through_a_link(tree, user):
+    """A guest that may write in an outer grant puts a link where an inner one is to be mounted."""
+    lines = (
+        ROOT
+        + """
+os.mkdir(p + "/root/fixed"); os.mkdir(p + "/root/fixed/sub")
+for name, to in (("in", "/fixed"), ("out", p + "/to"), ("up", "../../to")):
+    os.symlink(to, p + "/from/" + name)
+os.mkdir(p + "/inner")
+outer = place("/data", p + "/from")
+return [
+    outer,
+    *(place("/data/" + name + "/sub", p + "/inner") for name in ("in", "out", "up")),
+    *(place("/data/" + name, p + "/inner") for name in ("in", "out", "up")),
+    place("/data/../fixed", p + "/inner"),
+    os.listdir(p + "/to"), os.listdir(p + "/root/fixed/sub"),
+]
+"""
+    )
+    outer, *through, climbing, beside, fixed = mounted(lines, tree, user)
+    assert outer == "done"
+    assert through == ["ELOOP"] * 6
+    assert climbing in ("EXDEV", "EAGAIN", "ESTALE")
+    assert (beside, fixed) == ([], [])
+
+
+def test_R4_nothing_is_made_in_a_granted_tree_and_no_other_place_is_taken(tree, user):
+    lines = (
+        ROOT
+        + """
+os.mkdir(p + "/inner"); os.mkdir(p + "/from/other")
+return [
+    place("/data", p + "/from"),
+    place("/data/missing", p + "/inner"), place("/data/missing/deeper", p + "/inner"),
+    place("/data/other", p + "/inner"), place("/data/file", p + "/inner"),
+    place("/data/sub", p + "/from/sub"), sorted(os.listdir(p + "/from")),
+]
+"""
+    )
+    answer = mounted(lines, tree, user)
+    missing = ["ENOENT", "ENOENT"]
+    assert answer == ["done", *missing, "ESTALE", "ESTALE", "done", ["file", "other", "sub"]]

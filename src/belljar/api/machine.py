@@ -207,23 +207,31 @@ def _refuse_kernel_trees(places: list[Place]) -> None:
     """No grant may bring a file system along that shows the kernel or other processes."""
     if not places:
         return
+    mounted: list[tuple[str, str]] = []  # (mount point, type), in the order of mounting
     with open("/proc/self/mountinfo", "rb") as file:
         for line in file:
             left, _, right = line.partition(b" - ")
-            kind_of_tree = right.split()[0].decode("ascii", "replace")
-            if kind_of_tree not in _KERNEL_TREES:
-                continue
-            point = _unescape(left.split()[4])
-            for place in places:
-                inner = point.startswith(place.host + "/")
-                outer = place.host == point or place.host.startswith(point + "/")
-                if inner or outer:
-                    kind = "write" if place.writable else "read"
-                    raise PolicyError(
-                        f"grants.{kind}",
-                        f"{place.host} holds {point}, a {kind_of_tree} file system, which shows "
-                        "the kernel or other processes",
-                    )
+            mounted.append(
+                (_unescape(left.split()[4]), right.split()[0].decode("ascii", "replace"))
+            )
+    for place in places:
+        around = ("/", "")  # the mount that the place itself lies in: the innermost, last one
+        for point, tree in mounted:
+            prefix = point.rstrip("/") + "/"
+            if (place.host + "/").startswith(prefix) and len(point) >= len(around[0]):
+                around = (point, tree)
+            if tree in _KERNEL_TREES and point.startswith(place.host + "/"):
+                raise _kernel_tree(place, point, tree)
+        if around[1] in _KERNEL_TREES:
+            raise _kernel_tree(place, *around)
+
+
+def _kernel_tree(place: Place, point: str, tree: str) -> PolicyError:
+    return PolicyError(
+        f"grants.{'write' if place.writable else 'read'}",
+        f"{place.host} would show {point}, a {tree} file system: a view of the kernel or of "
+        "other processes",
+    )
 
 
 def filter_program(features: FilterFeatures) -> bytes:
