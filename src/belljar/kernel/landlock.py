@@ -6,6 +6,7 @@ kernel knows depends on its ABI version; ``plan.landlock`` decides, this file ac
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import struct
@@ -41,14 +42,16 @@ def allow_beneath(ruleset: int, path: str, rights: int) -> None:
     """Allow rights on a file, or on a directory and all beneath it.
 
     Rights that apply only to directories are left out for a file, which the kernel demands.
-    A path that does not exist is left out: nothing is allowed there, now or later.
+    A path that does not exist, or leads through a symbolic link, is left out: nothing is
+    allowed there, now or later.  In a granted folder somebody else may put a link at any
+    moment, and the right would go to wherever it leads.
     """
     try:
-        # No link on the way: in a granted folder somebody else may put one at any moment, and
-        # the right would go to wherever it leads.
         fd = open_path(path)
-    except FileNotFoundError:
-        return
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):
+            return
+        raise
     try:
         if not stat.S_ISDIR(os.fstat(fd).st_mode):
             rights &= _OF_A_FILE
