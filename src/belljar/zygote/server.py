@@ -56,26 +56,23 @@ class Zygote:
         self.isolated: bool = settings["isolated"]
         self.proc: str = settings["proc"]
         self.pid_namespaces = namespaces.PidNamespaces(self.proc) if self.isolated else None
-        self.guests: dict[int, Guest] = {}
 
     def serve(self) -> None:
         """Answer until the host is gone."""
         poll = select.poll()
-        poll.register(self.control.fileno(), select.POLLIN)
+        control = self.control.fileno()
+        poll.register(control, select.POLLIN)
         watched: dict[int, Guest] = {}
         while True:
-            for fd, event in poll.poll():
+            found = dict(poll.poll())
+            # The control socket comes last: a new guest's descriptors may get the numbers of
+            # those that this round closes, and must not be taken for them.
+            asked = found.pop(control, 0)
+            for fd, event in found.items():
                 guest = watched.get(fd)
                 if guest is None:
-                    if fd != self.control.fileno():
-                        continue  # its guest was reaped earlier in this round
-                    new = self.accept()
-                    if new is not None:
-                        for end in (new.pidfd, new.status.fileno()):
-                            watched[end] = new
-                        poll.register(new.pidfd, select.POLLIN)
-                        poll.register(new.status.fileno(), 0)  # hang-up only
-                elif fd == guest.pidfd:
+                    continue  # its guest was reaped earlier in this round
+                if fd == guest.pidfd:
                     for end in (guest.pidfd, guest.status.fileno()):
                         if watched.pop(end, None) is not None:
                             poll.unregister(end)
@@ -85,6 +82,12 @@ class Zygote:
                     poll.unregister(fd)
                     del watched[fd]
                     process.signal_pidfd(guest.pidfd, process.SIGKILL)
+            new = self.accept() if asked else None
+            if new is not None:
+                for end in (new.pidfd, new.status.fileno()):
+                    watched[end] = new
+                poll.register(new.pidfd, select.POLLIN)
+                poll.register(new.status.fileno(), 0)  # hang-up only
 
     def accept(self) -> Guest | None:
         """Take one request from the control socket."""
