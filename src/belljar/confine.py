@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 _ATTRIBUTES = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
-_PARENT_IN_OUTER_NAMESPACE = 0
 
 
 class StepFailed(Exception):

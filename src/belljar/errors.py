@@ -40,6 +40,10 @@ __all__ = [
 ]
 
 
+# EAGAIN, ENOMEM, ENFILE, EMFILE: the machine is short of something now, and need not be later.
+SHORTAGES = frozenset({11, 12, 23, 24})
+
+
 class BelljarError(Exception):
     """Base of every exception that belljar raises on the host.
 

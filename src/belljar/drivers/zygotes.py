@@ -1,7 +1,7 @@
 """Starting a zygote and asking it for guests.
 
 A zygote is executed afresh by a launcher.  The launcher itself is executed afresh too
-(``start``), because a host with threads and secrets must not be forked; a process that has
+(``_spawn``), because a host with threads and secrets must not be forked; a process that has
 neither, the command's own, may be forked (``fork=True``), which saves one start of Python.
 """
 
@@ -13,11 +13,11 @@ import fcntl
 import math
 import os
 import select
-import sys
 import time
 
-from ..errors import SetupFailed, WorkerDied
+from ..errors import SHORTAGES, SetupFailed, WorkerDied
 from ..kernel import fdpass, process
+from ..plan.root import ZYGOTE_PROC
 from ..wire.control import Unpacker, pack
 
 TYPE_CHECKING = False
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..plan.steps import Plan
 
-START_S = 60.0  # preloads of a whole data stack on a slow disk; no guest is waiting yet
+START_S = 60.0  # two starts of Python from a cold and busy disk; no guest is waiting yet
 _ERROR_BYTES = 4096  # of what a zygote that cannot start says; the last lines tell
 _SIGNALS = [number for number in range(1, 32) if number not in (9, 19)]  # but KILL and STOP
 
@@ -101,7 +101,7 @@ class Zygote:
                 os.close(fd)
         settings = {
             "isolated": plan.isolated,
-            "proc": "/.zygote" if plan.isolated else "/proc",
+            "proc": ZYGOTE_PROC if plan.isolated else "/proc",
             "search_path": list(plan.search_path),
         }
         self._tell(pack("settings", **settings))
@@ -121,12 +121,7 @@ class Zygote:
     def _spawn(self, steps: list[Any], descriptors: list[int]) -> None:
         import threading
 
-        package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        boot = (
-            f"import sys; sys.path.insert(0, {package!r}); "
-            "from belljar.zygote.launcher import main; main()"
-        )
-        python = getattr(sys, "_base_executable", None) or sys.executable
+        python, argv = process.fresh_python("from belljar.zygote.launcher import main; main()")
         # Out of the way of the targets first: a host may have closed its own 0, 1 and 2.
         lifted: list[int] = []
         try:
@@ -134,7 +129,7 @@ class Zygote:
                 lifted.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(descriptors)))
             pid = os.posix_spawn(
                 python,
-                [python, "-I", "-S", "-X", "utf8", "-c", boot],
+                argv,
                 {},
                 file_actions=[(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate(lifted)],
                 setsigdef=_SIGNALS,
@@ -232,15 +227,11 @@ class Zygote:
             elif kind == "failed":
                 self.close()
                 text = f"{fields['text']} [errno {fields['errno']}]"
-                raise SetupFailed(
-                    fields["step"], text, retryable=fields["errno"] in (11, 12, 23, 24)
-                )
+                raise SetupFailed(fields["step"], text, retryable=fields["errno"] in SHORTAGES)
             else:
                 self._ready = True
                 self.ready_at = fields["at"]
-        if self._errors >= 0:
-            os.close(self._errors)
-            self._errors = -1
+        self._close_errors()
 
     def _adopt(self, pid: int) -> None:
         """The launcher has ended and left us its child."""
@@ -269,9 +260,7 @@ class Zygote:
             return
         self._closed = True
         self._control.close()
-        if self._errors >= 0:
-            os.close(self._errors)
-            self._errors = -1
+        self._close_errors()
         if self._child is not None:
             self._child.end()
 
@@ -281,6 +270,9 @@ class Zygote:
         self._control.close()
         if self._child is not None:
             self._child.forget()
+        self._close_errors()
+
+    def _close_errors(self) -> None:
         if self._errors >= 0:
             os.close(self._errors)
             self._errors = -1

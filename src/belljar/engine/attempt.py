@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from ..errors import GuestProtocolError, SandboxFailure, SetupFailed, WorkerDied
+from ..errors import SHORTAGES, GuestProtocolError, SandboxFailure, SetupFailed, WorkerDied
 from ..result import Denial, ErrorText, LimitHit, Result, Usage
 from ..wire.connection import Connection
 from ..wire.errors import RemoteError
@@ -134,7 +134,7 @@ class Attempt:
                 self._kill_at = now + DRAIN_S
         elif isinstance(event, e.SpawnFailed):
             text = f"{event.text} (errno {event.errno})"
-            self.failure = SetupFailed(event.step, text, retryable=event.errno in (11, 12, 23, 24))
+            self.failure = SetupFailed(event.step, text, retryable=event.errno in SHORTAGES)
         elif isinstance(event, e.ZygoteGone):
             if self._exited is None:
                 self.failure = WorkerDied("zygote", "it ended during the run", retryable=True)

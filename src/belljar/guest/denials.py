@@ -137,23 +137,22 @@ def _path(action: str, path: object) -> None:
     target = _absolute(path)
     if not target:
         return
-    open_trees = _writable if action == "write" else (*_readable, *_writable)
-    for tree in open_trees:
-        if target == tree or target.startswith(tree + "/"):
-            return
+    if _within(target, _writable) or (action == "read" and _within(target, _readable)):
+        return
     _note(action, target, _grant(action, target))
+
+
+def _within(target: str, trees: tuple[str, ...]) -> bool:
+    return any(target == tree or target.startswith(tree + "/") for tree in trees)
 
 
 def _grant(action: str, target: str) -> str:
     """What would open a path: a grant, one under another name inside, or none."""
 
-    def within(trees: tuple[str, ...]) -> bool:
-        return any(target == tree or target.startswith(tree + "/") for tree in trees)
-
     # The root itself cannot be granted: what lies beneath it can.
-    if target == "/" or within(_never):
+    if target == "/" or _within(target, _never):
         return NO_GRANT
-    if within(_taken):
+    if _within(target, _taken):
         return f'allow({action}={{"{target}": "/host{target}"}})'
     return f'allow({action}=["{target}"])'
 

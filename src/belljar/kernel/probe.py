@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 
 from ..errors import SetupFailed
-from ..plan.support import MINIMUM_MOUNT_KERNEL, NAMESPACE_KINDS, Support
+from ..plan.support import MINIMUM_MOUNT_KERNEL, NAMESPACE_KINDS, UNPRIVILEGED_ID, Support
 from ..wire.control import Unpacker
 from . import caps, landlock, mounts, namespaces, process, seccomp
 from .libc import MACHINE, check_machine
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 _ANSWER_BYTES = 4096
 _CAP_SYS_ADMIN = 1 << 21
-_UNPRIVILEGED_ID = 65534
 
 
 def probe_quick() -> Support:
@@ -92,17 +90,13 @@ def explore() -> dict[str, Any]:
 
 def _explore_afresh() -> dict[str, Any]:
     """The same from a fresh Python, which has one thread."""
-    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    boot = (
-        f"import os, sys; sys.path.insert(0, {package!r}); "
-        "from belljar.kernel.probe import explore; from belljar.wire.control import pack; "
-        "os.write(1, pack('explored', **explore()))"
+    python, argv = process.fresh_python(
+        "import os; from belljar.kernel.probe import explore; "
+        "from belljar.wire.control import pack; os.write(1, pack('explored', **explore()))"
     )
-    python = getattr(sys, "_base_executable", None) or sys.executable
     reader, writer = os.pipe()
     try:
         actions: list[Any] = [(os.POSIX_SPAWN_DUP2, writer, 1)]
-        argv = [python, "-I", "-S", "-X", "utf8", "-c", boot]
         pid = os.posix_spawn(python, argv, {}, file_actions=actions)
     finally:
         os.close(writer)
@@ -135,7 +129,7 @@ def _in_namespaces(kinds: Sequence[str], act: Callable[[], str]) -> str:
         answer = "the probe failed"
         try:
             if os.geteuid() == 0:
-                process.become(_UNPRIVILEGED_ID, _UNPRIVILEGED_ID)  # as the launcher will
+                process.become(UNPRIVILEGED_ID, UNPRIVILEGED_ID)  # as the launcher will
             uid, gid = os.geteuid(), os.getegid()
             namespaces.unshare(list(kinds))
             own = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY)

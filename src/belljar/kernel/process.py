@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 
 from .libc import address_of, buffer, failure, libc, syscall
 
@@ -133,6 +134,18 @@ def keep_only(descriptors: list[int]) -> None:
     for target, fd in enumerate(lifted):
         os.dup2(fd, target, inheritable=True)
     close_from(len(descriptors))
+
+
+def boot(package: str, statement: str) -> str:
+    """Code for ``python -c``: a statement, with belljar found in the directory ``package``."""
+    return f"import sys; sys.path.insert(0, {package!r}); {statement}"
+
+
+def fresh_python(statement: str) -> tuple[str, list[str]]:
+    """Path and arguments of this program's own Python, isolated, to execute a statement."""
+    python: str = getattr(sys, "_base_executable", None) or sys.executable
+    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return python, [python, "-I", "-S", "-X", "utf8", "-c", boot(package, statement)]
 
 
 def raw_clone(flags: int) -> int:

@@ -27,7 +27,7 @@ from .root import (
     stdlib_inside,
 )
 from .steps import Plan, Step
-from .support import MINIMUM_COUNT_KERNEL
+from .support import MINIMUM_COUNT_KERNEL, UNPRIVILEGED_ID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 HOST_NAME = b"belljar"
 GUEST_ID = 1000  # what the guest sees as its user and group
-UNPRIVILEGED_ID = 65534  # whom a host that is root lends to its guests: the overflow user
 ZYGOTE_FILES = 4096  # descriptors of the zygote: three for each guest, and some
 PID_MARK = 0x7FE1_AB1E  # stands in a filter for the guest's own pid, known only after the fork
 # One arena, because glibc reserves up to 128 MiB of address space for each thread's own, and

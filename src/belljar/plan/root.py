@@ -21,6 +21,7 @@ READ_ONLY = RDONLY | NOSUID | NODEV
 DATA = NOSUID | NODEV | NOEXEC
 DEVICE = RDONLY | NOSUID | NOEXEC  # read-only: contents of a device node can still be written
 
+ZYGOTE_PROC = "/.zygote"  # a whole proc file system, for the zygote alone
 LIBRARIES = "/usr/lib/belljar/lib"  # shared libraries, by the names the loader asks for
 DYNLOAD = "/usr/lib/belljar/dynload"  # extension modules that lie apart from the library
 PACKAGE = "/usr/lib/belljar/python"  # belljar itself, for the zygote

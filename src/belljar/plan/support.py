@@ -10,6 +10,7 @@ from .._record import Record
 
 NAMESPACE_KINDS = ("user", "mount", "pid", "net", "ipc", "uts", "cgroup")
 
+UNPRIVILEGED_ID = 65534  # whom a host that is root lends to its guests: the overflow user
 MINIMUM_MOUNT_KERNEL = (5, 12)  # mount_setattr(2), the recursive read-only bind
 MINIMUM_COUNT_KERNEL = (5, 14)  # RLIMIT_NPROC counted per user namespace
 

@@ -17,6 +17,8 @@ import stat
 import sys
 
 from ..kernel import fdpass, mounts, namespaces, process
+from ..plan.root import ZYGOTE_PROC
+from ..plan.support import UNPRIVILEGED_ID
 from ..wire.control import Unpacker, pack
 
 TYPE_CHECKING = False
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 CONTROL_FD = 1
 _ROOT_BYTES = 1 << 20  # made-up files and mount points only; nothing of the guest's
 _ROOT_FILES = 8192
-ZYGOTE_PROC = "/.zygote"
 _FROM_THE_HOST = ("bind", "bind?", "place")  # kinds of entries that bring a tree along
 _PROC_ATTRIBUTES = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
 _BEHIND = "/tmp"  # any directory that every Linux has; the new root covers it for a moment
@@ -74,7 +75,7 @@ class Launch:
             try:
                 if owner:
                     if idmap is None:
-                        idmap = owner_map(65534)
+                        idmap = owner_map(UNPRIVILEGED_ID)
                     self.trees.append(clone_for_owner(source, attributes, idmap))
                 else:
                     self.trees.append(mounts.clone_tree(source, attributes))
@@ -166,10 +167,7 @@ class Launch:
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         if hard == resource.RLIM_INFINITY or hard > files:
             resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-        boot = (
-            f"import sys; sys.path.insert(0, {package!r}); "
-            "from belljar.zygote.server import main; main()"
-        )
+        boot = process.boot(package, "from belljar.zygote.server import main; main()")
         flags = ["-I", "-S", "-B", "-X", "utf8", "-X", "frozen_modules=on"]
         os.execve(python, [python, *flags, "-c", boot], environment)
 
