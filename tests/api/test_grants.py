@@ -14,6 +14,7 @@ import pytest
 
 import belljar
 from belljar import Policy, PolicyError
+from belljar.testing import run_confined
 
 
 @pytest.fixture
@@ -340,3 +341,37 @@ def test_R8_a_mount_that_shows_the_kernel_is_not_brought_along(tmp_path: Path) -
     with tempfile.TemporaryDirectory(dir="/dev/shm") as shared:
         for ordinary in (shared, str(tmp_path)):
             assert belljar.run("1", Policy().allow(read={ordinary: "/data"})).value == 1
+
+
+@pytest.mark.parametrize("name", ["proc", "donn\u00e9es", "with space"])
+def test_R9_a_grant_that_holds_a_proc_file_system_is_refused(tmp_path: Path, name: str) -> None:
+    """As mounted by whoever runs containers below a folder that is granted."""
+    (tmp_path / name).mkdir()
+
+    def body(folder: str, name: str) -> list[str]:
+        import os
+
+        from belljar.api.machine import _refuse_kernel_trees
+        from belljar.errors import PolicyError
+        from belljar.kernel import mounts, namespaces
+        from belljar.plan.root import Place
+
+        uid, gid = os.getuid(), os.getgid()
+        namespaces.unshare(["user", "mount"])
+        namespaces.map_identity(0, 0, uid, gid, os.open("/proc/self", os.O_PATH))
+        mounts.make_private()
+        inner = f"{folder}/{name}"
+        answers = []
+        for mounted in (False, True):
+            if mounted:
+                mounts.attach(mounts.clone_tree("/proc", 0), inner)
+            for host in (folder, inner, f"{folder}-beside"):
+                try:
+                    _refuse_kernel_trees([Place(host, host, True, False)])
+                    answers.append("taken")
+                except PolicyError as error:
+                    answers.append("refused" if "proc" in str(error) else str(error))
+        return answers
+
+    answers = run_confined(body, str(tmp_path), name)
+    assert answers == ["taken"] * 3 + ["refused", "refused", "taken"]

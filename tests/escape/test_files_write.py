@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -425,3 +426,27 @@ def test_R2_file_bytes_hold_in_a_granted_directory(ground: Ground) -> None:
         "open(GRANTED + '/small', 'wb').write(bytes(90_000))", policy, inputs=ground.inputs
     )
     assert small.value == 90_000
+
+
+@pytest.mark.parametrize("where", ["/tmp", "/var/tmp"])
+def test_R4_a_fifo_under_a_read_grant_cannot_be_written(where: str) -> None:
+    """Below /tmp the guest may write in the directory around; the read-only mount is no wall here."""
+    with tempfile.TemporaryDirectory(dir=where) as folder:
+        path = os.path.join(folder, "fifo")
+        os.mkfifo(path)
+        os.chmod(folder, 0o755)
+        os.chmod(path, 0o666)
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            policy = Policy().allow(read=[folder])
+            code = """
+name = buffer(PATH.encode())
+[call("openat", AT, name, flags, 0) for flags in (0o1 | 0o4000, 0o2 | 0o4000)]
+"""
+            for got in outcome(code, policy, inputs={"PATH": path}):
+                assert got in REFUSED
+            assert os.read(reader, 10) == b""
+            allowed = outcome(code, Policy().allow(write=[folder]), inputs={"PATH": path})
+            assert all(isinstance(got, int) for got in allowed)
+        finally:
+            os.close(reader)

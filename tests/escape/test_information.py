@@ -341,3 +341,34 @@ def test_R8_the_hosts_platform_is_the_same_text_everywhere() -> None:
     """Two facts must cross: the machine's architecture and Python's version."""
     found = outcome("import platform; [platform.machine(), platform.python_version()]")
     assert found == [platform.machine(), platform.python_version()]
+
+
+NEIGHBOUR = """
+import ctypes
+def holds(text, head, tail):
+    # Never put together: the joined word would be found in our own memory.
+    at = text.find(head)
+    while at >= 0:
+        if text.startswith(tail, at + len(head)):
+            return True
+        at = text.find(head, at + 1)
+    return False
+found = 0
+for line in open("/proc/self/maps"):
+    start, end = (int(n, 16) for n in line.split()[0].split("-"))
+    if line.split()[1].startswith("r") and "[v" not in line:  # not vvar, vdso, vsyscall
+        text = ctypes.string_at(start, end - start)
+        found += sum(holds(text, head, tail) for head, tail in WORDS)
+found
+"""
+
+
+def test_M9_no_environment_of_another_policy_is_left_in_the_zygote() -> None:
+    """Two policies with one root share a zygote, and each guest is a copy of its memory."""
+    secrets = [f"{CANARY}-neighbour-{n}-" + "s" * 180 for n in range(40)]
+    rich = Policy().allow(env={f"SECRET_{n}": secret for n, secret in enumerate(secrets)})
+    inputs = {"WORDS": [halves(secret) for secret in secrets]}
+    assert outcome(NEIGHBOUR, rich, inputs=inputs) > 0  # the search finds what is there
+    for _ in range(5):
+        assert outcome("len(os.environ)", rich) == len(secrets)
+        assert outcome(NEIGHBOUR, inputs=inputs) == 0

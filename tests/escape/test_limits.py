@@ -571,3 +571,8 @@ def test_K1_bombs_leave_the_host_able_to_work() -> None:
     ):
         assert belljar.run(code, Policy().limit(wall_s=2)).status in ("raised", "limit")
     assert belljar.run("1 + 1").value == 2
+
+
+def test_R1_no_huge_pages_are_given() -> None:
+    """Of a huge page that is unmapped but for one small one, limits count the small one."""
+    assert outcome('call("prctl", 42, 0, 0, 0, 0)') == 1  # PR_GET_THP_DISABLE
