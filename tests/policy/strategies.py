@@ -88,6 +88,13 @@ def paths_allowed(
     return policy, taken
 
 
+# Patterns that cover one another, so that wider and narrower rules meet.
+patterns = st.sampled_from(["*", "a", "a.*", "a.b", "a.b.*", "b.*", "_ctypes"])
+rule_steps = st.lists(
+    st.tuples(st.sampled_from(["allow", "block"]), st.lists(patterns, max_size=2)), max_size=4
+)
+
+
 @st.composite
 def policies(draw: st.DrawFn, *, wide_values: bool = False) -> Policy:
     """Any policy: every grant and every limit has its share."""
@@ -105,7 +112,24 @@ def policies(draw: st.DrawFn, *, wide_values: bool = False) -> Policy:
         argv=draw(st.lists(env_text if wide_values else st.sampled_from("pq"), max_size=2)),
         names=draw(st.dictionaries(st.sampled_from(["n", "m", "größe"]), name_values, max_size=3)),
         packages=draw(st.sets(st.sampled_from(["numpy", "Foo_Bar", "foo-bar", "x.y"]))),
+        stand_ins=draw(
+            st.dictionaries(
+                st.sampled_from(["_curses", "a.b"]), st.sampled_from(["/x.py", "/y.py"])
+            )
+        ),
+        jit=draw(st.booleans()),
         system_info=draw(st.booleans()),
     )
+    if draw(st.booleans()):
+        policy = policy.allow(python=draw(st.sampled_from(["/venv", "/usr/bin/python3"])))
+    policy = policy.block(
+        packages=draw(st.sets(st.sampled_from(["numpy", "other"]))),
+        functions=draw(st.sets(st.sampled_from(["os:system", "pathlib:Path.unlink"]))),
+    )
+    for verb, names in draw(rule_steps):
+        policy = getattr(policy, verb)(modules=names)
+    for verb, names in draw(rule_steps):
+        builtins = [name for name in names if "." not in name]
+        policy = getattr(policy, verb)(builtins=builtins)
     wanted = draw(limit_values)
     return policy.allow(**wanted).limit(**wanted)

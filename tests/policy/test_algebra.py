@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from belljar.errors import PolicyError
 from belljar.policy import LIMITS, Limits, PathGrant, Policy
+from belljar.policy.rules import ALLOW, BLOCK
 
 from .strategies import PLACES, limit_values, path_grants, paths_allowed, policies, raw_grants
 
@@ -72,6 +73,10 @@ def test_allow_never_narrows(a: Policy, b: Policy) -> None:
         "argv": b.argv,
         "names": b.names,
         "packages": b.packages,
+        "modules": b.modules.patterns(ALLOW),
+        "stand_ins": b.stand_ins,
+        "jit": b.jit,
+        "builtins": b.builtins.patterns(ALLOW),
         "system_info": b.system_info,
         **{name: b.limits[name] for name in LIMITS},
     }
@@ -83,10 +88,36 @@ def test_allow_never_narrows(a: Policy, b: Policy) -> None:
             refused.add(name)
         assert a <= wide
     assert a & wide == a
-    assert refused <= {"read", "write", "env", "argv", "names"}
+    assert refused <= {"read", "write", "env", "argv", "names", "stand_ins"}
     if not refused:
-        assert b <= wide
+        if _blocks_nothing(a) and b.python is None:
+            assert b <= wide
         assert a.allow(**wanted) == wide
+
+
+def _blocks_nothing(policy: Policy) -> bool:
+    blocked = policy.blocked_packages | policy.blocked_functions
+    return not (blocked or policy.modules or policy.builtins)
+
+
+@some
+@given(policies(), policies())
+def test_block_never_widens(a: Policy, b: Policy) -> None:
+    """Blocking what another policy blocks is at most both in code, and keeps all else."""
+    strict = a.block(
+        modules=b.modules.patterns(BLOCK),
+        packages=b.blocked_packages,
+        functions=b.blocked_functions,
+        builtins=b.builtins.patterns(BLOCK),
+    )
+    assert strict <= a
+    assert strict & a == strict
+    assert strict.blocked_packages >= a.blocked_packages | b.blocked_packages
+    assert strict.blocked_functions >= a.blocked_functions | b.blocked_functions
+    for name in b.modules.patterns(BLOCK):
+        assert strict.modules.at(name) == BLOCK
+    assert strict.limits == a.limits
+    assert strict.read == a.read
 
 
 @some
@@ -226,6 +257,10 @@ ALONE = [
     {"argv": ["x"]},
     {"names": {"n": 1}},
     {"packages": ["numpy"]},
+    {"modules": ["_curses"]},
+    {"stand_ins": {"_curses": "/srv/_curses.py"}},
+    {"python": "/srv/venv"},
+    {"jit": True},
     {"system_info": True},
     *({name: 2 * spec.low + 1} for name, spec in LIMITS.items()),
 ]
@@ -247,6 +282,34 @@ def test_each_grant_and_limit_alone_makes_a_policy_wider(wanted: dict[str, objec
         if other is not wanted and not {"read", "write"} >= {*other, *wanted}:
             assert not wide <= least.allow(**other)
             assert wide & least.allow(**other) == least
+
+
+BLOCKS_ALONE = [
+    {"modules": ["_ctypes"]},
+    {"packages": ["numpy"]},
+    {"functions": ["os:system"]},
+    {"builtins": ["eval"]},
+]
+
+
+@pytest.mark.parametrize("wanted", BLOCKS_ALONE, ids=[next(iter(w)) for w in BLOCKS_ALONE])
+def test_each_block_alone_makes_a_policy_stricter(wanted: dict[str, list[str]]) -> None:
+    strict = Policy().block(**wanted)
+    assert strict < Policy()
+    assert strict & Policy() == strict
+    assert strict.allow(**wanted) >= Policy()
+    if "modules" not in wanted and "packages" not in wanted:
+        assert strict.allow(**wanted) == Policy()
+
+
+def test_a_blocked_package_is_granted_no_more_and_a_granted_one_blocked_no_more() -> None:
+    """C4: the last word counts, extras go with their distribution."""
+    policy = Policy().allow(packages=["pandas[excel,plot]", "numpy"])
+    assert policy.packages == {"pandas", "pandas[excel]", "pandas[plot]", "numpy"}
+    policy = policy.block(packages=["Pandas"])
+    assert (policy.packages, policy.blocked_packages) == ({"numpy"}, {"pandas"})
+    policy = policy.allow(packages=["pandas"])
+    assert (policy.packages, policy.blocked_packages) == ({"numpy", "pandas"}, frozenset())
 
 
 def test_values_of_different_types_are_different_grants() -> None:

@@ -1,6 +1,6 @@
 """What a guest may do, as a frozen value.
 
-What: ``Policy`` (grants and limits, two verbs, one operator), ``Limits``, ``PathGrant``.
+What: ``Policy`` (grants and limits, three verbs, one operator), ``Limits``, ``PathGrant``.
 Because: every decision of belljar starts from one value that nobody can change afterwards,
 and that can be compared, intersected, printed and stored.  Then: the layers above turn it
 into a plan; nothing here touches the file system, the clock or the kernel.
@@ -12,6 +12,9 @@ The map of this package:
 - ``grants``    every other grant: what it accepts
 - ``values``    plain data for the ``names`` grant, frozen and in file form
 - ``policy``    ``Policy`` itself
+- ``rules``     what is said of modules and built-ins by pattern
+- ``whitelist`` C modules of the standard library, with reasons (import it by name)
+- ``show``      a policy as the calls that make it
 - ``checks``    messages and key paths that the others share
 - ``units``     ``256M`` and ``2s``, for the command line and for files (import it by name)
 - ``files``     TOML and JSON (import it by name)

@@ -1,6 +1,6 @@
 """Policies as files: TOML and JSON.
 
-What: one layout (``version = 1``, ``[grants]``, ``[limits]``) in two notations, both ways.
+What: one layout (``version = 1``, ``[grants]``, ``[blocks]``, ``[limits]``) in two notations, both ways.
 Because: a policy is reviewed and versioned like code, so its file must be strict: a key that
 is misspelt must never be a key that is ignored.  Then: every fault is a ``PolicyError`` with
 the key path, and ``loads(dumps(policy)) == policy`` for both notations.
@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from ..errors import PolicyError
 from . import checks
-from .grants import GRANTS, STREAMS
+from .grants import BLOCKS, GRANTS, STREAMS
 from .limits import LIMITS, Limits
 from .paths import MAX_PATHS, PathGrant
 from .policy import Policy, exactly
+from .rules import ALLOW, BLOCK, MAX_RULES, USUAL, Rules, check_patterns
 from .units import parse_limit
 
 TYPE_CHECKING = False
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 VERSION = 1
+_TABLES = ("version", "grants", "blocks", "limits")
+# What is granted in a file: ``functions`` only ever undoes a block.
+_FILE_GRANTS = (*(name for name in GRANTS if name != "functions"), "usual_modules")
 MAX_FILE_BYTES = 2**20  # a policy at all its own bounds; more is a file given by mistake
 MAX_FILE_DEPTH = 80  # four levels of layout and the deepest plain value; parsers recurse
 
@@ -182,8 +186,8 @@ def from_data(data: object) -> Policy:
     """
     top = _table(data, "policy")
     for name in top:
-        if name not in ("version", "grants", "limits"):
-            raise checks.unknown("", name, ("version", "grants", "limits"))
+        if name not in _TABLES:
+            raise checks.unknown("", name, _TABLES)
     version = top.get("version")
     if "version" not in top:
         raise PolicyError("version", f"missing; write version = {VERSION}")
@@ -194,14 +198,49 @@ def from_data(data: object) -> Policy:
     grants = _table(top.get("grants", {}), "grants")
     wanted: dict[str, Any] = {}
     for name, value in grants.items():
-        if name not in GRANTS:
-            raise checks.unknown("grants", name, GRANTS)
+        if name not in _FILE_GRANTS:
+            raise checks.unknown("grants", name, _FILE_GRANTS)
         wanted[name] = _read_grant(name, value)
+    blocks: dict[str, Any] = {**_table(top.get("blocks", {}), "blocks")}
+    for name in blocks:
+        if name not in BLOCKS:
+            raise checks.unknown("blocks", name, BLOCKS)
     bounds: dict[str, Any] = {
         name: parse_limit(name, value)
         for name, value in _table(top.get("limits", {}), "limits").items()
     }
-    return exactly(Policy().allow(**wanted), Limits(**bounds))
+    modules = _read_rules(wanted, blocks, "modules", Policy().modules)
+    builtins = _read_rules(wanted, blocks, "builtins", Policy().builtins)
+    policy = Policy().block(**blocks).allow(**wanted)
+    _check_packages(policy, blocks)
+    return exactly(policy, Limits(**bounds), modules, builtins)
+
+
+def _read_rules(wanted: dict[str, Any], blocks: dict[str, Any], name: str, start: Rules) -> Rules:
+    """The rules of both tables together: a pattern stands in one of them.
+
+    A list of patterns that the usual list decides again is what an intersection may leave.
+    """
+    said: dict[str, int] = {}
+    for key, value, meaning in (
+        (f"blocks.{name}", blocks.pop(name, []), BLOCK),
+        (f"grants.usual_{name}", wanted.pop(f"usual_{name}", []), USUAL),
+        (f"grants.{name}", wanted.pop(name, []), ALLOW),
+    ):
+        for pattern in check_patterns(key, value, name, dotted=name == "modules"):
+            if said.setdefault(pattern, meaning) != meaning:
+                raise PolicyError(key, f"{checks.show(pattern)} is in another list already")
+    checks.check_count(len(said), MAX_RULES, f"grants.{name}", "rules")
+    return Rules(start.base, said)
+
+
+def _check_packages(policy: Policy, blocks: dict[str, Any]) -> None:
+    """A distribution that is both granted and blocked is a contradiction, not an order."""
+    if "packages" in blocks:
+        lost = Policy().block(packages=blocks["packages"]).blocked_packages
+        both = sorted(lost - policy.blocked_packages)
+        if both:
+            raise PolicyError("blocks.packages", f"{checks.show(both[0])} is granted as well")
 
 
 def _read_grant(name: str, value: object) -> object:
@@ -255,8 +294,17 @@ def to_data(policy: Policy) -> dict[str, object]:
         grants["argv"] = list(policy.argv)
     if policy.packages:
         grants["packages"] = sorted(policy.packages)
-    if policy.system_info:
-        grants["system_info"] = True
+    for name, rules in (("modules", policy.modules), ("builtins", policy.builtins)):
+        for key, said in ((name, ALLOW), (f"usual_{name}", USUAL)):
+            if rules.patterns(said):
+                grants[key] = rules.patterns(said)
+    if policy.python is not None:
+        grants["python"] = policy.python
+    for name in ("jit", "system_info"):
+        if getattr(policy, name):
+            grants[name] = True
+    if policy.stand_ins:
+        grants["stand_ins"] = dict(policy.stand_ins)
     if policy.env:
         grants["env"] = dict(policy.env)
     frozen = policy._names  # pyright: ignore[reportPrivateUsage]
@@ -264,8 +312,18 @@ def to_data(policy: Policy) -> dict[str, object]:
         from .values import to_plain
 
         grants["names"] = {name: to_plain(value) for name, value in frozen}
+    blocked: dict[str, list[str]] = {
+        "modules": policy.modules.patterns(BLOCK),
+        "packages": sorted(policy.blocked_packages),
+        "functions": sorted(policy.blocked_functions),
+        "builtins": policy.builtins.patterns(BLOCK),
+    }
+    blocks = {name: list(names) for name, names in blocked.items() if names}
     limits = {name: policy.limits[name] for name in LIMITS}
-    return {"version": VERSION, "grants": grants, "limits": limits}
+    tables: dict[str, object] = {"version": VERSION, "grants": grants}
+    if blocks:
+        tables["blocks"] = blocks
+    return {**tables, "limits": limits}
 
 
 # ---------------------------------------------------------------------- writing
@@ -297,7 +355,10 @@ def dumps_toml(policy: Policy) -> str:
             tables += ["", f"[grants.{name}]", *_toml_lines(value)]
         else:
             lines.append(f"{name} = {_toml(value)}")
-    lines += [*tables, "", "[limits]", *_toml_lines(_table(data["limits"], "limits"))]
+    lines += tables
+    if "blocks" in data:
+        lines += ["", "[blocks]", *_toml_lines(_table(data["blocks"], "blocks"))]
+    lines += ["", "[limits]", *_toml_lines(_table(data["limits"], "limits"))]
     return _fits("\n".join(lines) + "\n")
 
 

@@ -1,6 +1,6 @@
-"""The grants that are not paths: what each one accepts.
+"""The grants and blocks that are not paths: what each one accepts.
 
-What: streams, environment, arguments, names and packages, checked and brought to one form.
+What: streams, environment, arguments, names, packages, functions, checked and brought to one form.
 Because: a policy is trusted once it exists, so nothing may get into one unchecked.  Then:
 ``Policy.allow`` only joins what these functions return; each refusal names the key path.
 """
@@ -18,7 +18,23 @@ if TYPE_CHECKING:
 
     Texts: TypeAlias = list[str] | tuple[str, ...] | set[str] | frozenset[str]
 
-GRANTS = ("read", "write", "streams", "env", "argv", "names", "packages", "system_info")
+GRANTS = (
+    "read",
+    "write",
+    "streams",
+    "env",
+    "argv",
+    "names",
+    "packages",
+    "modules",
+    "stand_ins",
+    "python",
+    "jit",
+    "functions",
+    "builtins",
+    "system_info",
+)
+BLOCKS = ("modules", "packages", "functions", "builtins")
 STREAMS = ("stdin", "stdout", "stderr")
 
 MAX_ENV = 256  # variables; a login session has some dozens
@@ -27,6 +43,10 @@ MAX_TEXT_BYTES = 128 * 2**10  # all arguments, or all variables: the floor of ex
 MAX_NAMES = 256  # names put into the namespace; more belongs into one dict
 MAX_PACKAGES = 1024  # distributions; several large environments together
 MAX_PACKAGE_NAME = 128  # characters; longer than any name in ordinary use
+MAX_FUNCTIONS = 1024  # blocked functions; whole modules have a rule of their own
+MAX_PATH = 4095  # bytes; PATH_MAX without its NUL
+MAX_STAND_INS = 64  # each is a mount
+MAX_FUNCTION_NAME = 200  # characters
 
 FrozenDict: Any = type(type.__dict__)  # types.MappingProxyType without importing types
 
@@ -38,8 +58,8 @@ def check_flag(name: str, value: object) -> bool:
     return value
 
 
-def _entries(name: str, value: object, most: int, what: str) -> list[object]:
-    key = f"grants.{name}"
+def _entries(name: str, value: object, most: int, what: str, table: str = "grants") -> list[object]:
+    key = f"{table}.{name}"
     if not checks.is_bunch(value):
         hint = f"; write {name}=[{checks.show(value)}]" if isinstance(value, str) else ""
         raise PolicyError(key, f"expected a list of {what}, got {checks.kind(value)}{hint}")
@@ -119,12 +139,24 @@ def check_names(held: dict[str, object], value: object) -> dict[str, Frozen]:
     return frozen
 
 
-def check_packages(value: object) -> frozenset[str]:
-    """Names of distributions, normalised."""
+def check_packages(table: str, value: object) -> frozenset[str]:
+    """Names of distributions, normalised; ``a[x,y]`` is ``a``, ``a[x]`` and ``a[y]``."""
+    key = f"{table}.packages"
     names: set[str] = set()
-    for index, item in enumerate(_entries("packages", value, MAX_PACKAGES, "packages")):
-        key = checks.at("grants.packages", index)
-        names.add(normalise_package(checks.check_text(item, key, "the name of a package"), key))
+    for index, item in enumerate(_entries("packages", value, MAX_PACKAGES, "packages", table)):
+        place = checks.at(key, index)
+        text = checks.check_text(item, place, "the name of a package")
+        bare, bracket, extras = text.partition("[")
+        name = normalise_package(bare, place)
+        names.add(name)
+        if not bracket:
+            continue
+        if table != "grants" or not extras.endswith("]"):
+            raise PolicyError(
+                place, f"{checks.show(text)} is not the name of a distribution; write 'numpy'"
+            )
+        for extra in extras[:-1].split(","):
+            names.add(f"{name}[{normalise_package(extra.strip(), place)}]")
     return frozenset(names)
 
 
@@ -146,6 +178,69 @@ def normalise_package(name: str, key: str) -> str:
         )
     parts = name.lower().replace("_", "-").replace(".", "-").split("-")
     return "-".join(part for part in parts if part)
+
+
+def without(packages: frozenset[str], blocked: frozenset[str]) -> frozenset[str]:
+    """``packages`` but those, with all their extras, that are blocked."""
+    return frozenset(name for name in packages if name.partition("[")[0] not in blocked)
+
+
+def check_functions(key: str, value: object) -> frozenset[str]:
+    """Object references ``module:name`` or ``module:Class.name``, as entry points have them."""
+    functions: set[str] = set()
+    short = key.rpartition(".")[2]
+    table = key.partition(".")[0]
+    for index, item in enumerate(_entries(short, value, MAX_FUNCTIONS, "functions", table)):
+        place = checks.at(key, index)
+        text = checks.check_text(item, place, "the name of a function")
+        module, colon, name = text.partition(":")
+        parts = [*module.split("."), *name.split(".")]
+        if (
+            not colon
+            or len(text) > MAX_FUNCTION_NAME
+            or not all(part.isidentifier() for part in parts)
+        ):
+            raise PolicyError(
+                place, f"{checks.show(text)} does not name a function; write 'os:system'"
+            )
+        if module == "builtins":
+            raise PolicyError(place, f"a built-in is left out by name: block(builtins=[{name!r}])")
+        functions.add(text)
+    return frozenset(functions)
+
+
+def check_stand_ins(value: object) -> dict[str, str]:
+    """Module -> absolute host path of the file that takes its place."""
+    key = "grants.stand_ins"
+    wanted = _mapping("stand_ins", value, "{'_curses': '/srv/stand_ins/_curses.py'}")
+    placed: dict[str, str] = {}
+    for name, path in wanted.items():
+        place = checks.at(key, name)
+        module = checks.check_text(name, place, "the name of a module")
+        if len(module) > MAX_FUNCTION_NAME or not all(
+            part.isidentifier() for part in module.split(".")
+        ):
+            raise PolicyError(place, f"{checks.show(module)} is not the name of a module")
+        placed[module] = _absolute(path, place, "a Python file")
+    return placed
+
+
+def join_python(held: str | None, value: object) -> str:
+    """The path of an interpreter or environment; a policy holds one."""
+    path = _absolute(value, "grants.python", "an interpreter or a virtual environment")
+    if held is not None and held != path:
+        raise PolicyError(
+            "grants.python", f"already granted as {checks.show(held)}; a policy holds one"
+        )
+    return path
+
+
+def _absolute(value: object, key: str, what: str) -> str:
+    """A path from the root on, as text; whether it exists is asked when it is used."""
+    path = checks.check_text(value, key, f"the path of {what}")
+    if not path.startswith("/") or len(path) > MAX_PATH:
+        raise PolicyError(key, f"{checks.show(path)} is not an absolute path of {what}")
+    return path
 
 
 def join(

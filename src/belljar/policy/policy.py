@@ -1,10 +1,10 @@
 """``Policy``: what a guest may do.
 
-What: one frozen value with two verbs, ``allow`` and ``limit``, and one operator, ``&``.
-Because: the creator settles it before the first instruction, so it must be a value that can be
+What: one frozen value with three verbs, ``allow``, ``block`` and ``limit``, and one operator,
+``&``.  Because: the creator settles it before the first instruction, so it must be a value that can be
 compared, intersected and printed, and never a set of switches on a running thing.  Then:
-``Policy()`` grants nothing, ``allow`` never narrows, ``limit`` never widens, ``a & b`` is never
-wider than either side; a request that could not keep this is a ``PolicyError``, not a surprise.
+``Policy()`` grants nothing, ``allow`` never narrows, ``block`` and ``limit`` never widen,
+``a & b`` is never wider than either side; a request that could not keep this is a ``PolicyError``, not a surprise.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from ..errors import PolicyError
 from . import checks, grants, paths
 from .grants import FrozenDict
 from .limits import DEFAULTS, LIMITS, Limits, check_limit
+from .rules import ALLOW, BLOCK, MAX_RULES, Rules, check_patterns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from .values import Frozen
 
 _UNSET: Any = ...  # "not said", told apart from None, which is a mistake worth naming
+NO_RULES = Rules()
+EVERY_BUILTIN = Rules(ALLOW)
 
 
 class Policy:
@@ -42,7 +45,16 @@ class Policy:
         streams: which of stdin, stdout, stderr are connected to the host's true ones.
         env: environment variables.
         argv: ``sys.argv[1:]``.
-        packages: distributions that may be imported, names normalised (PEP 503).
+        packages: distributions that may be imported, names normalised (PEP 503), each extra
+            as an entry of its own: ``pandas`` and ``pandas[excel]``.
+        modules: what is said of C modules beyond the default list, as ``Rules``.
+        stand_ins: module -> host path of the Python file that takes its place.
+        python: path of the interpreter or virtual environment that guests run; None for the
+            host's own.
+        jit: whether native code may be made from data.
+        blocked_packages: distributions left out although others require them.
+        blocked_functions: ``module:name`` of what is replaced by a refusal.  Shape, not wall.
+        builtins: which built-in names the code has, as ``Rules``.  Shape, not wall.
         system_info: whether host name, processor, memory, uptime and the like may be seen.
         limits: the bounds.
     """
@@ -51,10 +63,17 @@ class Policy:
         "__weakref__",
         "_names",
         "argv",
+        "blocked_functions",
+        "blocked_packages",
+        "builtins",
         "env",
+        "jit",
         "limits",
+        "modules",
         "packages",
+        "python",
         "read",
+        "stand_ins",
         "streams",
         "system_info",
         "write",
@@ -66,6 +85,13 @@ class Policy:
     env: Mapping[str, str]
     argv: tuple[str, ...]
     packages: frozenset[str]
+    modules: Rules
+    stand_ins: Mapping[str, str]
+    python: str | None
+    jit: bool
+    blocked_packages: frozenset[str]
+    blocked_functions: frozenset[str]
+    builtins: Rules
     system_info: bool
     limits: Limits
     _names: tuple[tuple[str, Frozen], ...]  # sorted by name
@@ -81,6 +107,13 @@ class Policy:
         put(self, "env", FrozenDict({}))
         put(self, "argv", ())
         put(self, "packages", frozenset())
+        put(self, "modules", NO_RULES)
+        put(self, "stand_ins", FrozenDict({}))
+        put(self, "python", None)
+        put(self, "jit", False)
+        put(self, "blocked_packages", frozenset())
+        put(self, "blocked_functions", frozenset())
+        put(self, "builtins", EVERY_BUILTIN)
         put(self, "system_info", False)
         put(self, "limits", DEFAULTS)
         put(self, "_names", ())
@@ -89,7 +122,9 @@ class Policy:
         raise TypeError("Policy is final: a subclass could answer <= as it likes")
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"a policy is frozen: cannot set {name!r}; use allow() or limit()")
+        raise AttributeError(
+            f"a policy is frozen: cannot set {name!r}; use allow(), block() or limit()"
+        )
 
     def __delattr__(self, name: str) -> None:
         raise AttributeError(f"a policy is frozen: cannot delete {name!r}")
@@ -122,6 +157,12 @@ class Policy:
         argv: list[str] | tuple[str, ...] = _UNSET,
         names: Mapping[str, object] = _UNSET,
         packages: Texts = _UNSET,
+        modules: Texts = _UNSET,
+        stand_ins: Mapping[str, str] = _UNSET,
+        python: str = _UNSET,
+        jit: bool = _UNSET,
+        functions: Texts = _UNSET,
+        builtins: Texts = _UNSET,
         system_info: bool = _UNSET,
         wall_s: float = _UNSET,
         cpu_s: float = _UNSET,
@@ -145,7 +186,16 @@ class Policy:
             env: variables to set.
             argv: ``sys.argv[1:]``.
             names: name -> plain data, put into the namespace.
-            packages: names of distributions.
+            packages: names of distributions, with extras if wanted: ``"pandas[excel]"``; what
+                they require comes with them.
+            modules: C modules beyond the default list (docs/reference/modules.md), each a
+                name, ``"name.*"`` or ``"*"``.
+            stand_ins: module -> absolute host path of a Python file that is loaded instead.
+            python: absolute path of a CPython, 3.11 or newer, or of a virtual environment.
+            jit: True to let native code be made from data, as Numba does.  This takes a wall
+                away: what stands is what holds against arbitrary native code.
+            functions: ``"module:name"`` that were blocked.
+            builtins: built-in names that were blocked, or ``"*"``.
             system_info: True to let the guest see what this machine is.
             wall_s, cpu_s, memory_bytes, ...: a higher limit.  A lower one changes nothing,
                 because this verb never narrows; ``limit`` lowers.
@@ -174,17 +224,36 @@ class Policy:
         if argv is not _UNSET:
             changes["argv"] = self._join_argv(argv)
         if names is not _UNSET:
-            wanted = grants.check_names({**self.names}, names)
-            named = grants.join("names", dict(self._names), wanted, grants.MAX_NAMES, "names")
-            changes["_names"] = tuple(sorted(named.items()))
+            frozen = grants.check_names({**self.names}, names)
+            put = grants.join("names", dict(self._names), frozen, grants.MAX_NAMES, "names")
+            changes["_names"] = tuple(sorted(put.items()))
         if packages is not _UNSET:
-            every = self.packages | grants.check_packages(packages)
+            named = grants.check_packages("grants", packages)
+            every = self.packages | named
             checks.check_count(len(every), grants.MAX_PACKAGES, "grants.packages", "packages")
             changes["packages"] = every
-        if system_info is not _UNSET:
-            changes["system_info"] = (
-                grants.check_flag("system_info", system_info) or self.system_info
+            changes["blocked_packages"] = self.blocked_packages - named
+        if modules is not _UNSET:
+            patterns = check_patterns("grants.modules", modules, "modules")
+            changes["modules"] = _said(self.modules, patterns, ALLOW, "grants.modules")
+        if stand_ins is not _UNSET:
+            placed = grants.check_stand_ins(stand_ins)
+            joined = grants.join(
+                "stand_ins", dict(self.stand_ins), placed, grants.MAX_STAND_INS, "stand-ins"
             )
+            changes["stand_ins"] = FrozenDict(dict(sorted(joined.items())))
+        if python is not _UNSET:
+            changes["python"] = grants.join_python(self.python, python)
+        if functions is not _UNSET:
+            changes["blocked_functions"] = self.blocked_functions - grants.check_functions(
+                "grants.functions", functions
+            )
+        if builtins is not _UNSET:
+            patterns = check_patterns("grants.builtins", builtins, "names", dotted=False)
+            changes["builtins"] = _said(self.builtins, patterns, ALLOW, "grants.builtins")
+        for name, flag in (("jit", jit), ("system_info", system_info)):
+            if flag is not _UNSET:
+                changes[name] = grants.check_flag(name, flag) or getattr(self, name)
         higher = _given_limits(
             wall_s=wall_s,
             cpu_s=cpu_s,
@@ -200,6 +269,60 @@ class Policy:
         )
         if higher:
             changes["limits"] = self.limits | self.limits.replace(**higher)
+        return self._with(**changes)
+
+    def block(
+        self,
+        *,
+        modules: Texts = _UNSET,
+        packages: Texts = _UNSET,
+        functions: Texts = _UNSET,
+        builtins: Texts = _UNSET,
+        **unknown: Never,
+    ) -> Policy:
+        """This policy with less code to load.  Never widens: ``p.block(...) <= p``.
+
+        Args:
+            modules: C modules, each a name, ``"name.*"`` or ``"*"`` for every one.  The most
+                specific pattern decides, so ``block(modules=["*"])`` with
+                ``allow(modules=["math"])`` leaves ``math``.  A pure-Python module that is
+                named is refused by the import system only: its text needs no file.
+            packages: distributions, whoever requires them.
+            functions: ``"module:name"`` or ``"module:Class.name"``, replaced by a function
+                that raises ``PermissionError``.  Shape, not wall.
+            builtins: built-in names that the code does not have, or ``"*"``.  Shape, not wall.
+
+        Returns:
+            A new policy.
+
+        Raises:
+            PolicyError: names the key and what to write instead.
+        """
+        for name in unknown:
+            note = f"{name} is granted; use a & b to take grants away"
+            raise checks.unknown(
+                "blocks", name, grants.BLOCKS, note if name in grants.GRANTS else ""
+            )
+        changes: dict[str, object] = {}
+        if modules is not _UNSET:
+            patterns = check_patterns("blocks.modules", modules, "modules")
+            changes["modules"] = _said(self.modules, patterns, BLOCK, "blocks.modules")
+        if packages is not _UNSET:
+            names = grants.check_packages("blocks", packages)
+            every = self.blocked_packages | names
+            checks.check_count(len(every), grants.MAX_PACKAGES, "blocks.packages", "packages")
+            changes["blocked_packages"] = every
+            changes["packages"] = grants.without(self.packages, every)
+        if functions is not _UNSET:
+            all_functions = self.blocked_functions | grants.check_functions(
+                "blocks.functions", functions
+            )
+            most = grants.MAX_FUNCTIONS
+            checks.check_count(len(all_functions), most, "blocks.functions", "functions")
+            changes["blocked_functions"] = all_functions
+        if builtins is not _UNSET:
+            patterns = check_patterns("blocks.builtins", builtins, "names", dotted=False)
+            changes["builtins"] = _said(self.builtins, patterns, BLOCK, "blocks.builtins")
         return self._with(**changes)
 
     def limit(
@@ -254,9 +377,9 @@ class Policy:
             if value > self.limits[name]:
                 raise PolicyError(
                     f"limits.{name}",
-                    f"{_digits(value)} is above the present limit of "
-                    f"{_digits(self.limits[name])}, and limit() never widens; "
-                    f"use allow({name}={_digits(value)}) to raise it",
+                    f"{digits(value)} is above the present limit of "
+                    f"{digits(self.limits[name])}, and limit() never widens; "
+                    f"use allow({name}={digits(value)}) to raise it",
                 )
         return self._with(limits=self.limits.replace(**lower)) if lower else self
 
@@ -292,6 +415,7 @@ class Policy:
             paths.intersect((*self.read, *self.write), (*other.read, *other.write)),
             paths.intersect(self.write, other.write),
         )
+        blocked = self.blocked_packages | other.blocked_packages
         return self._with(
             read=read,
             write=write,
@@ -299,7 +423,16 @@ class Policy:
             env=FrozenDict({k: v for k, v in self.env.items() if other.env.get(k) == v}),
             argv=self.argv if self.argv == other.argv else (),
             _names=tuple(pair for pair in self._names if pair in other._names),
-            packages=self.packages & other.packages,
+            packages=grants.without(self.packages & other.packages, blocked),
+            modules=self.modules & other.modules,
+            stand_ins=FrozenDict(
+                {k: v for k, v in self.stand_ins.items() if other.stand_ins.get(k) == v}
+            ),
+            python=self.python if self.python == other.python else None,
+            jit=self.jit and other.jit,
+            blocked_packages=blocked,
+            blocked_functions=self.blocked_functions | other.blocked_functions,
+            builtins=self.builtins & other.builtins,
             system_info=self.system_info and other.system_info,
             limits=self.limits & other.limits,
         )
@@ -313,6 +446,13 @@ class Policy:
             and self.system_info <= other.system_info
             and self.streams <= other.streams
             and self.packages <= other.packages
+            and self.jit <= other.jit
+            and self.python in (None, other.python)
+            and self.modules <= other.modules
+            and self.builtins <= other.builtins
+            and self.blocked_packages >= other.blocked_packages
+            and self.blocked_functions >= other.blocked_functions
+            and self.stand_ins.items() <= other.stand_ins.items()
             and self.env.items() <= other.env.items()
             and (not self.argv or self.argv == other.argv)
             and set(self._names) <= set(other._names)
@@ -343,6 +483,13 @@ class Policy:
             self.argv,
             self._names,
             self.packages,
+            self.modules,
+            tuple(self.stand_ins.items()),
+            self.python,
+            self.jit,
+            self.blocked_packages,
+            self.blocked_functions,
+            self.builtins,
             self.system_info,
             self.limits,
         )
@@ -372,55 +519,33 @@ class Policy:
 
     def __repr__(self) -> str:
         """The calls that make this policy."""
-        parts: list[str] = []
-        for verb, places in (("read", self.read), ("write", self.write)):
-            if places:
-                parts.append(f"{verb}={_show_paths(places)}")
-        if self.streams:
-            parts.append(f"streams={[name for name in grants.STREAMS if name in self.streams]!r}")
-        if self.env:
-            parts.append(f"env={dict(self.env)!r}")
-        if self.argv:
-            parts.append(f"argv={list(self.argv)!r}")
-        if self._names:
-            parts.append(f"names={dict(self.names)!r}")
-        if self.packages:
-            parts.append(f"packages={sorted(self.packages)!r}")
-        if self.system_info:
-            parts.append("system_info=True")
-        lower: list[str] = []
-        for name in LIMITS:
-            value, default = self.limits[name], DEFAULTS[name]
-            if value != default:
-                (parts if value > default else lower).append(f"{name}={_digits(value)}")
-        text = "Policy()"
-        if parts:
-            text += f".allow({', '.join(parts)})"
-        if lower:
-            text += f".limit({', '.join(lower)})"
-        return text
+        from .show import show_policy
+
+        return show_policy(self)
 
 
-def exactly(policy: Policy, limits: Limits) -> Policy:
+def exactly(policy: Policy, limits: Limits, *rules: Rules) -> Policy:
     """``policy`` under just these ``limits``, higher or lower.
 
-    For statements that are the creator's own and whole: policy files and baselines.
+    ``rules`` are those on modules and on built-ins, where both are stated too.  For
+    statements that are the creator's own and whole: policy files and baselines.
     """
-    return policy._with(limits=limits)  # pyright: ignore[reportPrivateUsage]
+    changes: dict[str, object] = {"limits": limits}
+    if rules:
+        changes["modules"], changes["builtins"] = rules
+    return policy._with(**changes)  # pyright: ignore[reportPrivateUsage]
 
 
 def _given_limits(**values: object) -> dict[str, Any]:
     return {n: check_limit(n, value) for n, value in values.items() if value is not _UNSET}
 
 
-def _digits(value: float) -> str:
+def _said(rules: Rules, patterns: list[str], said: int, key: str) -> Rules:
+    made = rules.set(patterns, said)
+    checks.check_count(len(made.pairs), MAX_RULES, key, "rules")
+    return made
+
+
+def digits(value: float) -> str:
     """A limit as one would write it: 60, not 60.0."""
     return repr(int(value) if value == int(value) else value)
-
-
-def _show_paths(places: tuple[PathGrant, ...]) -> str:
-    """A list if all are shown where they are, a dict if each is shown once, else grants."""
-    if all(place.host == place.inside for place in places):
-        return repr([place.host for place in places])
-    table = {place.host: place.inside for place in places}
-    return repr(table if len(table) == len(places) else list(places))
