@@ -435,10 +435,18 @@ def test_own_pid_is_a_process_number(pid: int) -> None:
 
 
 @both
-def test_no_socket_and_only_connected_pairs(name: str) -> None:
+def test_no_socket_that_reaches_anybody(name: str) -> None:
     features = FilterFeatures(name)
-    for family in (1, 2, 10):
-        assert answer(features, "socket", family, 1, 0) == Errno(errno.EACCES)
+    for family in (2, 10):
+        for kind in (1, 2, 3, 5):
+            assert answer(features, "socket", family, kind, 0) == Errno(errno.EACCES)
+    for kind in (0, 2, 3, 4, 2 | 0x80000):
+        assert answer(features, "socket", 1, kind, 0) == Errno(errno.EACCES)
+    # Unconnected, and with nothing that would connect or name it.
+    for kind in (1, 5):
+        assert answer(features, "socket", 1, kind | 0x80800, 0) == ALLOW
+    for call in ("bind", "connect", "listen", "accept", "accept4"):
+        assert answer(features, call, 3, 0x1000, 16) == EPERM
     for family in (0, 16, 17, 38, 40):
         assert answer(features, "socket", family, 2, 0) == Errno(errno.EAFNOSUPPORT)
     for kind in (1, 5):

@@ -107,7 +107,7 @@ def without(*verbs: str) -> Iterator[None]:
     """Guests confined by all steps of their plan but these, to test the walls that remain."""
     original = machine._prepare
 
-    def weakened(policy: Policy, support: Any) -> machine.Prepared:
+    def weakened(policy: Policy, support: Any, preload: Any = ()) -> machine.Prepared:
         prepared = original(policy, support)
         kept = [step for step in prepared.steps if step[0] not in verbs]
         assert len(kept) == len(prepared.steps) - len(verbs), "no such step in the plan"

@@ -171,8 +171,45 @@ found
 
 @pytest.mark.parametrize("call_wall", ["all", "no root"], indirect=True)
 def test_R10_no_kind_of_socket_can_be_made(call_wall: Wall) -> None:
-    """By the filter; that none reaches anybody is held by the network namespace as well."""
-    assert outcome(MORE_KINDS, call_wall.policy) == {}
+    """By the filter; that none reaches anybody is held by the network namespace as well.
+
+    But a Unix socket that nothing can name or connect, which programs probe for.
+    """
+    made = outcome(MORE_KINDS, call_wall.policy)
+    assert {name.split()[1] for name in made} == {"1"}
+    assert {int(name.split()[2]) & 0xF for name in made} == {1, 5}
+
+
+ALONE = """
+import os, struct, threading, time
+name = b"\\1\\0" + b"/work/socket\\0"
+found = []
+for kind in (1, 5):
+    ends = [call("socket", 1, kind, 0), call("socket", 1, kind, 0)]
+    assert all(isinstance(end, int) for end in ends), ends
+    for end in ends:
+        for abstract in (name, b"\\1\\0\\0abstract", b"\\1\\0"):
+            found.append(call("bind", end, abstract, len(abstract)))
+            found.append(call("connect", end, abstract, len(abstract)))
+            found.append(call("sendto", end, b"x", 1, 0, abstract, len(abstract)))
+            message = buffer(56)
+            address, data = buffer(abstract), buffer(b"x")
+            part = buffer(struct.pack("QQ", _ctypes.addressof(data), 1))
+            message[:48] = struct.pack("QQQQQQ", _ctypes.addressof(address), len(abstract), _ctypes.addressof(part), 1, 0, 0)
+            found.append(call("sendmsg", end, message, 0x4000))
+        found.append(call("listen", end, 1))
+        found.append(call("accept4", end, None, None, 0))
+        found.append(call("sendto", end, b"x", 1, 0x4000, None, 0))
+        found.append(call("getsockopt", end, 1, 17, buffer(12), buffer(struct.pack("I", 12))))
+found
+"""
+
+
+@pytest.mark.parametrize("call_wall", ["all"], indirect=True)
+def test_R10_a_lone_unix_socket_leads_nowhere(call_wall: Wall) -> None:
+    found = outcome(ALONE, call_wall.policy)
+    assert len(found) == 4 * (3 * 4 + 4)
+    assert all(isinstance(got, str) for got in found), found
 
 
 PAIR = """

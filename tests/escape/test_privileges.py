@@ -209,9 +209,12 @@ def test_M3_python_state_of_the_agent_is_no_wall() -> None:
     """The guest tears apart everything it shares its process with, and is confined as before."""
     code = """
 import gc, sys
-for name in [n for n in sys.modules if n.startswith("belljar")]:
-    vars(sys.modules[name]).clear()
-__builtins__.__sandboxed__ = False
+frame = sys._getframe()
+while frame:
+    if "/belljar/" in frame.f_code.co_filename:
+        frame.f_globals.clear()
+    frame = frame.f_back
+vars(__builtins__)["__sandboxed__"] = False
 got = [call("openat", AT, b"/etc", 0, 0), call("socket", 2, 1, 0), call("fork"),
        call("mmap", 0, 4096, 7, 0x22, -1, 0), call("unshare", 0x10000000)]
 import os

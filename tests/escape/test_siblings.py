@@ -49,9 +49,15 @@ kept = os.open("/work/left", 0)
 os.set_inheritable(kept, True)
 gc.disable()
 threading.stack_size(1 << 20)
-__import__("belljar.guest.execute").guest.execute.left = "canary"
-belljar = sys.modules["belljar.wire.connection"]
-belljar.left = "canary"
+def agent():
+    frame = sys._getframe()
+    while frame:
+        if "/belljar/" in frame.f_code.co_filename:
+            yield frame.f_globals
+        frame = frame.f_back
+for globals_ in agent():
+    globals_["left"] = "canary"
+sys.meta_path[0].find_spec.__func__.__globals__["left"] = "canary"
 memory = [b"canary-in-the-heap-%d" % i * 100 for i in range(10_000)]
 memory = bytearray(b"canary-in-the-heap" * 1_000_000)
 """
@@ -60,6 +66,12 @@ FINDS = """
 import builtins, gc, os, random, signal, sys, threading, time
 import json, linecache
 memory = open("/proc/self/statm").read()
+def agent():
+    frame = sys._getframe()
+    while frame:
+        if "/belljar/" in frame.f_code.co_filename:
+            yield frame.f_globals
+        frame = frame.f_back
 {
     "files": [os.listdir("/work"), os.listdir("/tmp")],
     "environment": [dict(os.environ), os.getenv("LEFT_TOO")],
@@ -77,8 +89,8 @@ memory = open("/proc/self/statm").read()
     "umask": os.umask(0o22), "directory": os.getcwd(), "nice": os.nice(0),
     "descriptors": [n for n in range(4, 64) if not isinstance(call("fcntl", n, 1, 0), str)],
     "collector": gc.isenabled(), "stack": threading.stack_size(),
-    "agent": hasattr(sys.modules["belljar.guest.execute"], "left"),
-    "connection": hasattr(sys.modules["belljar.wire.connection"], "left"),
+    "agent": ["left" in globals_ for globals_ in agent()],
+    "finder": "left" in sys.meta_path[0].find_spec.__func__.__globals__,
     "threads": threading.active_count(),
     "sandboxed": builtins.__sandboxed__,
 }

@@ -8,10 +8,12 @@ line.  Then: ``show`` writes a plan as a reviewer wants to see it.
 from __future__ import annotations
 
 from belljar.plan import landlock as ll
+from belljar.plan.code import Code
 from belljar.plan.make import make_plan
 from belljar.plan.root import Place
 from belljar.plan.steps import Plan
 from belljar.plan.support import NAMESPACE_KINDS, Support
+from belljar.plan.whitelist import decide
 from belljar.policy import Policy
 from belljar.python.distributions import PackageSet
 from belljar.python.interpreter import Interpreter
@@ -93,13 +95,18 @@ PYTHON = Interpreter(
     platlibdir="lib",
     stdlib="/usr/lib/python3.12",
     dynload=("/usr/lib/python3.12/lib-dynload",),
-    extensions=(("_json", "/usr/lib/python3.12/lib-dynload/_json.so"),),
+    extensions=(
+        ("_ctypes", "/usr/lib/python3.12/lib-dynload/_ctypes.so"),
+        ("_curses", "/usr/lib/python3.12/lib-dynload/_curses.so"),
+        ("_json", "/usr/lib/python3.12/lib-dynload/_json.so"),
+    ),
+    builtins=("builtins", "spwd", "sys", "zlib"),
     loader=("/lib64/ld-linux-x86-64.so.2", "/usr/lib/ld-linux-x86-64.so.2"),
     libraries=(("libc.so.6", "/usr/lib/libc.so.6"), ("libz.so.1", "/usr/lib/libz.so.1.3")),
     missing=(),
     site_dirs=("/venv/lib/python3.12/site-packages",),
 )
-STDLIB_NAMES = ("config-3.12", "idlelib", "json", "os.py", "site-packages")
+STDLIB_NAMES = ("config-3.12", "idlelib", "json", "lib-dynload", "os.py", "site-packages")
 BELLJAR = "/venv/lib/python3.12/site-packages/belljar"
 PACKAGES = PackageSet(
     distributions=(("demo", "1.0"),),
@@ -108,6 +115,7 @@ PACKAGES = PackageSet(
         ("demo.py", "/venv/lib/python3.12/site-packages/demo.py"),
     ),
     libraries=(("libdemo.so.1", "/usr/lib/libdemo.so.1"), ("libc.so.6", "/usr/lib/libc.so.6")),
+    modules=(("demo._fast", "demo/_fast.so"),),
 )
 
 KNOWS = Policy().allow(system_info=True)
@@ -123,6 +131,10 @@ POLICIES: dict[str, Policy] = {
         write={"/srv/out": "/out", "/srv/data/log": "/work/data/log"},
     ),
     "packages": Policy().allow(packages=["demo"]),
+    "packages without their C": Policy().allow(packages=["demo"]).block(modules=["demo.*"]),
+    "system_info, own whitelist": KNOWS.block(modules=["*"]).allow(modules=["_json", "_curses"]),
+    "system_info, jit": KNOWS.allow(jit=True),
+    "stand-in": Policy().allow(stand_ins={"_curses": "/srv/_curses.py"}),
     "system_info, packages": KNOWS.allow(packages=["demo"]),
     "threads and sizes": Policy().limit(
         threads=0, cpu_s=1.5, memory_bytes=2**25, work_bytes=2**16, file_bytes=0
@@ -143,7 +155,16 @@ def places_of(policy: Policy) -> tuple[Place, ...]:
 def plan_for(policy: Policy, support: Support) -> Plan:
     packages = PACKAGES if policy.packages else PackageSet()
     python = PYTHON.replace(machine=support.machine)
-    return make_plan(policy, support, python, packages, places_of(policy), BELLJAR, STDLIB_NAMES)
+    code = Code(
+        interpreter=python,
+        packages=packages,
+        whitelist=decide(policy.modules, python, packages),
+        belljar=BELLJAR,
+        stdlib_names=STDLIB_NAMES,
+        covers=(("_sysconfigdata.py", b"build_time_vars = {}"), ("old.pyc", None)),
+        stand_ins=tuple(policy.stand_ins.items()),
+    )
+    return make_plan(policy, support, code, places_of(policy))
 
 
 _RIGHTS = {
@@ -177,6 +198,8 @@ def show(plan: Plan, *, with_root: bool) -> str:
     """A plan as lines.  ``with_root`` spells out the entries of the canonical tree."""
     lines = [f"isolated {plan.isolated}, starts in {plan.work}"]
     lines += [f"import from {place}" for place in plan.search_path]
+    lines += [f"import {module} from {file}" for module, file in plan.stand_ins]
+    lines += [f"refuse import of {', '.join(plan.refused)}"] if plan.refused else []
     lines += [f"note: {note}" for note in plan.notes]
     tightened = [
         f"{name} {plan.policy.limits[name]:g} -> {plan.limits[name]:g}"

@@ -116,6 +116,7 @@ STEPS = {
     "Landlock network rules": {"landlock"},
     "Landlock scopes": {"landlock"},
     "seccomp filter": {"seccomp"},
+    "noexec standard library": {"build_root", "enter_root"},
     "noexec mounts": {"build_root", "enter_root", "mount_own"},
     "no_new_privs": {"no_new_privs"},
     "empty capability sets": {"drop_capabilities"},
@@ -333,7 +334,7 @@ def test_without_seccomp_nothing_runs():
 @pytest.mark.parametrize("machine", MACHINES)
 def test_each_remedy_is_something_that_a_reader_can_do(machine):
     """Every line begins with a verb, or says what the kernel answered and where."""
-    deeds = ("allow ", "boot ", "use ", "grant ", "drop ", "leave ")
+    deeds = ("allow ", "boot ", "use ", "grant ", "drop ", "leave ", "block ")
     facts = (*[f"{kind} namespace: " for kind in NAMESPACE_KINDS], "mounts: ")
     for policy in POLICIES.values():
         error = refusal(policy, MACHINES[machine])

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from belljar.errors import PolicyError
+from belljar.policy.whitelist import BLOCKED, standing
 from belljar.python import interpreter as module
-from belljar.python.interpreter import EXCLUDED_EXTENSIONS, describe_interpreter
+from belljar.python.interpreter import describe_interpreter, link
 
 SOURCE = str(Path(__file__).parents[2] / "src")
 BASE = os.path.realpath(sys.executable)
@@ -35,18 +36,31 @@ def test_the_running_interpreter() -> None:
     assert all(os.path.realpath(path) == path for _, path in own.libraries)
 
 
-def test_every_extension_of_the_standard_library_is_listed_or_excluded_with_a_reason() -> None:
+def test_every_module_of_the_standard_library_is_listed() -> None:
     own = describe_interpreter()
     listed = {name for name, _ in own.extensions}
     present = {name.partition(".")[0] for folder in own.dynload for name in os.listdir(folder)}
-    assert present - listed - {"__pycache__"} <= EXCLUDED_EXTENSIONS.keys()
-    assert not listed & EXCLUDED_EXTENSIONS.keys()
-    assert all(reason.strip() for reason in EXCLUDED_EXTENSIONS.values())
+    assert present - {"__pycache__"} == listed
+    assert own.builtins == sys.builtin_module_names
 
 
-def test_no_excluded_library_is_dragged_in() -> None:
+def test_no_library_of_a_blocked_module_is_dragged_in() -> None:
+    """C3: the default whitelist decides which libraries there are as well."""
     names = " ".join(name for name, _ in describe_interpreter().libraries)
     assert not any(part in names for part in ("libX11", "libtk", "libreadline", "libncurses"))
+
+
+def test_other_modules_bring_other_libraries() -> None:
+    """C4: an operator's own whitelist decides as well."""
+    own = describe_interpreter()
+    modules = {name for name, _ in own.extensions}
+    everything, nothing = link(own, frozenset(modules)), link(own, frozenset())
+    least, usual, most = ({n for n, _ in one.libraries} for one in (nothing, own, everything))
+    assert least < usual
+    assert usual <= most
+    assert link(own, frozenset(name for name in modules if standing(name))) is own
+    if modules & {"_curses"} <= BLOCKED.keys() and "_curses" in modules:
+        assert any("ncurses" in name for name in most) or everything.missing
 
 
 def test_the_site_directories_hold_what_this_process_imports() -> None:

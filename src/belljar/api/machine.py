@@ -15,12 +15,17 @@ import time
 from ..drivers.zygotes import Zygote
 from ..errors import PolicyError, SetupFailed
 from ..kernel.probe import probe_quick, probe_support
+from ..plan.code import Code
 from ..plan.make import make_plan
 from ..plan.root import Place
 from ..plan.support import assume_isolated
+from ..plan.whitelist import decide
 from ..policy import Policy
 from ..policy.paths import REFUSED_HOST_TREES, RESERVED_ROOTS, RESERVED_TREES, check_host
-from ..python.interpreter import describe_interpreter
+from ..policy.rules import EVERY
+from ..python.covers import covers
+from ..python.distributions import PackageSet
+from ..python.interpreter import describe_interpreter, link
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,8 +35,6 @@ if TYPE_CHECKING:
     from ..bpf.features import FilterFeatures
     from ..plan.steps import Plan
     from ..plan.support import Support
-    from ..python.distributions import PackageSet
-    from ..python.interpreter import Interpreter
 
 # File systems that are views of the kernel, wherever they are mounted.
 _KERNEL_TREES = frozenset(
@@ -58,7 +61,15 @@ _KERNEL_TREES = frozenset(
 )
 MOST_ZYGOTES = 4  # idle interpreters kept; each is some 10 MB, and policies are few
 # What every guest may read, so that reading it is no attempt at anything.
-_OPEN_PLACES = ("/usr/lib", "/etc/passwd", "/etc/group", "/etc/hosts", "/dev", "/proc/self")
+_OPEN_PLACES = (
+    "/usr/lib",
+    "/usr/share/zoneinfo",
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/hosts",
+    "/dev",
+    "/proc/self",
+)
 # Only tests change this: with False nothing but the kernel answers inside.
 explain_refusals = True
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -67,13 +78,17 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 class Prepared:
     """A plan with what the driver sends: steps and agent settings as plain data."""
 
-    def __init__(self, plan: Plan, places: tuple[Place, ...]) -> None:
+    def __init__(
+        self, plan: Plan, places: tuple[Place, ...], preload: tuple[str, ...] = ()
+    ) -> None:
         self.plan = plan
+        self.preload = preload
         # Guests of two policies may share a zygote where their roots are alike, and the
         # granted places are still those that it mounted.
         self.places = places
         self.identity = identity(places)
-        self.zygote_key = repr((plan.launch, plan.search_path, self.identity))
+        made_of = (plan.launch, plan.search_path, plan.stand_ins, self.identity, preload)
+        self.zygote_key = repr(made_of)
         self.steps = [step.as_list() for step in plan.guest]
         read = [p.inside if plan.isolated else p.host for p in places]
         write = [p.inside if plan.isolated else p.host for p in places if p.writable]
@@ -81,6 +96,11 @@ class Prepared:
         self.agent_settings: dict[str, Any] = {
             "value_bytes": plan.limits.value_bytes,
             "env": dict(plan.policy.env),
+            "refused": list(plan.refused),
+            # Patterns that name packages: pure Python is refused by name, and only so.
+            "module_rules": [pair for pair in plan.policy.modules.pairs if pair[0] != EVERY],
+            "builtins": dict(plan.policy.builtins.pairs),
+            "blocked_functions": sorted(plan.policy.blocked_functions),
             "explain": explain_refusals,
             "readable": [*(_OPEN_PLACES if plan.isolated else ()), *plan.search_path, *read],
             "writable": [*own, "/dev/null", *write],
@@ -103,7 +123,7 @@ class _Known:
     def __init__(self) -> None:
         self.support: Support | None = None
         self.probed = False  # else ``support`` is what a launch assumes
-        self.prepared: dict[Policy, Prepared] = {}
+        self.prepared: dict[tuple[Policy, tuple[str, ...]], Prepared] = {}
         self.programs: dict[FilterFeatures, bytes] = {}
         self.zygotes: dict[str, Zygote] = {}
         self.lock: Any = None
@@ -138,15 +158,15 @@ def _tried(found: Support) -> Support:
     return found
 
 
-def prepare(policy: Policy) -> Prepared:
+def prepare(policy: Policy, preload: tuple[str, ...] = ()) -> Prepared:
     """The plan for a policy on this machine.  Raises ``UnsupportedError``, ``PolicyError``."""
-    found = _known.prepared.get(policy)
+    found = _known.prepared.get((policy, preload))
     if found is None or found.identity != identity(found.places):
         if _known.support is None:
             # The launch itself finds out whether namespaces can be had, and fails closed.
             _known.support = assume_isolated(probe_quick())
-        found = _prepare(policy, _known.support)
-        _known.prepared[policy] = found
+        found = _prepare(policy, _known.support, preload)
+        _known.prepared[policy, preload] = found
     return found
 
 
@@ -155,19 +175,54 @@ def plan_for(policy: Policy, support: Support) -> Plan:
     return _prepare(policy, support).plan
 
 
-def _prepare(policy: Policy, support: Support) -> Prepared:
-    interpreter = describe_interpreter()
-    packages = _resolve_packages(policy, interpreter)
+def _prepare(policy: Policy, support: Support, preload: tuple[str, ...] = ()) -> Prepared:
     places = _resolve_places(policy)
+    return Prepared(make_plan(policy, support, _find_code(policy), places), places, preload)
+
+
+def _find_code(policy: Policy) -> Code:
+    """The interpreter and packages that a policy asks for, and which parts of them it lends."""
+    interpreter = describe_interpreter(policy.python)
+    packages = PackageSet()
+    if policy.packages:
+        from ..python.distributions import resolve_packages
+
+        packages = resolve_packages(policy.packages, interpreter, policy.blocked_packages)
+    whitelist = decide(policy.modules, interpreter, packages)
+    if policy.modules:
+        from ..plan.whitelist import blocked_in_vain, explain_unknown, unknown_modules
+
+        for name in blocked_in_vain(policy.modules):
+            raise PolicyError("blocks.modules", f"{name}: the interpreter itself stands on it")
+        for name in unknown_modules(policy.modules, interpreter, packages):
+            raise PolicyError("grants.modules", explain_unknown(name))
+        allowed = {name for name, _ in (*whitelist.shown, *whitelist.runtime)}
+        interpreter = link(interpreter, frozenset(allowed))
     names = tuple(sorted(os.listdir(interpreter.stdlib)))
-    plan = make_plan(policy, support, interpreter, packages, places, _PACKAGE, names)
-    return Prepared(plan, places)
+    return Code(
+        interpreter=interpreter,
+        packages=packages,
+        whitelist=whitelist,
+        belljar=_PACKAGE,
+        stdlib_names=names,
+        covers=covers(interpreter, names),
+        stand_ins=_find_stand_ins(policy),
+    )
 
 
-def _resolve_packages(policy: Policy, interpreter: Interpreter) -> PackageSet:
-    from ..python.distributions import resolve_packages
-
-    return resolve_packages(policy.packages, interpreter)
+def _find_stand_ins(policy: Policy) -> tuple[tuple[str, str], ...]:
+    found: list[tuple[str, str]] = []
+    for module, path in policy.stand_ins.items():
+        key = f"grants.stand_ins.{module}"
+        try:
+            real = os.path.realpath(path, strict=True)
+        except OSError as error:
+            raise PolicyError(key, f"{path}: {error.strerror}") from None
+        check_host(real, key)
+        if not os.path.isfile(real):
+            raise PolicyError(key, f"{path} is not a file")
+        found.append((module, real))
+    return tuple(found)
 
 
 def _resolve_places(policy: Policy) -> tuple[Place, ...]:
@@ -288,7 +343,7 @@ def shared(prepared: Prepared) -> Zygote:
             while len(_known.zygotes) >= MOST_ZYGOTES:
                 oldest = next(iter(_known.zygotes))
                 _known.zygotes.pop(oldest).close()
-            zygote = Zygote(prepared.plan)
+            zygote = Zygote(prepared.plan, prepared.preload)
             zygote.ensure_ready()
         _known.zygotes[key] = zygote  # newest last
         return zygote

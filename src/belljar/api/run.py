@@ -36,6 +36,7 @@ def run(
     files: Mapping[str, str | bytes] | None = None,
     name: str = DEFAULT_NAME,
     on_output: Callable[[str, bytes], object] | None = None,
+    preload: Sequence[str] = (),
 ) -> Result:
     """Execute Python code in a fresh sandboxed interpreter and return how it ended.
 
@@ -52,6 +53,9 @@ def run(
         name: the file name in its tracebacks and ``sys.argv[0]``.
         on_output: called with ``("stdout" | "stderr", bytes)`` as output arrives, on this
             thread; an exception from it ends the guest and is raised here.
+        preload: modules that are imported once, before any guest, and shared by all guests of
+            this policy that are asked for with the same ones: what they do at import is done
+            with the policy's files but without its limits, so name only what you trust.
 
     Returns:
         A ``Result``, whatever the code does.  ``Result.unwrap`` raises for bad outcomes.
@@ -67,24 +71,36 @@ def run(
     order = make_order(code, policy, inputs, argv, files, name)
     feed = make_feed(stdin, policy)
     on_output = with_true_streams(policy, on_output)
+    modules = check_preload(preload)
     try:
-        return _with_shared(order, policy, feed, on_output)
+        return _with_shared(order, policy, modules, feed, on_output)
     except SetupFailed as error:
         # The launch was the probe.  If this machine turns out to be another than assumed,
         # there is another plan for it, or a full account of what is missing.
         if error.retryable or not machine.reconsider():
             raise
-    return _with_shared(order, policy, feed, on_output)
+    return _with_shared(order, policy, modules, feed, on_output)
+
+
+def check_preload(preload: Sequence[str]) -> tuple[str, ...]:
+    """Names of modules, in order; raises ``PolicyError`` naming a bad one."""
+    if isinstance(preload, (str, bytes)):
+        raise PolicyError("preload", f"expected a list of names; write preload=[{preload!r}]")
+    for index, name in enumerate(preload):
+        if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise PolicyError(f"preload[{index}]", f"{name!r} is not the name of a module")
+    return tuple(dict.fromkeys(preload))
 
 
 def _with_shared(
     order: Run,
     policy: Policy,
+    preload: tuple[str, ...],
     feed: blocking.Feed,
     on_output: Callable[[str, bytes], object] | None,
 ) -> Result:
     began = time.monotonic()
-    prepared = machine.prepare(policy)
+    prepared = machine.prepare(policy, preload)
     return execute(prepared, machine.shared(prepared), order, feed, on_output, began)
 
 

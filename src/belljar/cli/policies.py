@@ -35,6 +35,18 @@ def make_policy(parsed: Parsed) -> Policy:
     for text in parsed.each("package"):
         with _Said("--package"):
             policy = policy.allow(packages=[text])
+    for text in parsed.each("module"):
+        with _Said("--module"):
+            policy = policy.allow(modules=[text])
+    for text in parsed.each("block_module"):
+        with _Said("--block-module"):
+            policy = policy.block(modules=[text])
+    python = parsed.one("python")
+    if python is not None:
+        with _Said("--python"):
+            policy = policy.allow(python=absolute(python))
+    if "jit" in parsed.switches:
+        policy = policy.allow(jit=True)
     for text in parsed.each("env"):
         name, equals, value = text.partition("=")
         if not equals:

@@ -17,6 +17,7 @@ import time
 
 from ..errors import SHORTAGES, SetupFailed, WorkerDied
 from ..kernel import fdpass, process
+from ..plan.make import HOST_NAME
 from ..plan.root import ZYGOTE_PROC
 from ..wire.control import Unpacker, pack
 
@@ -72,7 +73,7 @@ class GuestEnds:
 class Zygote:
     """A running zygote.  Safe under threads once ``ensure_ready`` has returned."""
 
-    def __init__(self, plan: Plan, *, fork: bool = False) -> None:
+    def __init__(self, plan: Plan, preload: tuple[str, ...] = (), *, fork: bool = False) -> None:
         self._began = time.monotonic()
         self._ready = False
         self._closed = False
@@ -103,6 +104,9 @@ class Zygote:
             "isolated": plan.isolated,
             "proc": ZYGOTE_PROC if plan.isolated else "/proc",
             "search_path": list(plan.search_path),
+            "stand_ins": dict(plan.stand_ins),
+            "preload": list(preload),
+            "host_name": "" if plan.filter.uname else HOST_NAME.decode(),
         }
         self._tell(pack("settings", **settings))
 

@@ -14,13 +14,12 @@ import io
 import os
 import sys
 
-# Loaded when they are first needed, and later there is no file of ours in sight.
-from ..wire import keys as _keys
-from ..wire import scalars as _scalars
+from ..wire import late
 from ..wire.connection import Connection
 from ..wire.events import Close, Denied, Finished, Ready, Run
 from ..wire.limits import Budget
-from . import denials, execute, report, standins
+from . import denials, execute, imports, report, standins
+from .refusals import public_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,29 +27,67 @@ if TYPE_CHECKING:
     from typing import Any
 
 _READ_BYTES = 1 << 16
-_LOADED = (_keys, _scalars)
+# What: numeric libraries start one thread where they would start one for each processor.
+# Because: each reserves some 40 MiB of address space, which memory_bytes counts, so that on a
+# machine with eight processors NumPy would not even import.  Then: who wants more says so by
+# env, and grants the memory.
+_ONE_THREAD = (
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+    "RAYON_NUM_THREADS",
+)
 
 
-def prepare() -> None:
+_imports = imports.Imports({})  # the zygote's, once it has prepared
+
+
+def prepare(
+    fresh: frozenset[str], stand_ins: dict[str, str], trusted: list[str], host_name: str
+) -> None:
     """In the zygote, once: everything that every guest would do alike.
 
     Streams are made here although the zygote's own descriptors are others, because they
     are bound to numbers, and the numbers are right after the fork.
+
+    Args:
+        fresh: names of the modules that an interpreter starts with.
+        stand_ins: module -> file to load instead.
+        trusted: directories from which bytecode is loaded.
+        host_name: what to call this host where the kernel may not be asked; else empty.
     """
+    global _imports
     import _sitebuiltins
 
     for name in ("exit", "quit"):
         setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D (i.e. EOF)"))
     builtins.help = _sitebuiltins._Helper()  # pyright: ignore[reportPrivateUsage]
-    builtins.__sandboxed__ = True  # type: ignore[attr-defined]
+    imports.make_sandboxed_read_only(builtins)
     sys.stdin = sys.__stdin__ = _text(0, "r", "strict")  # type: ignore[misc]
     sys.stdout = sys.__stdout__ = _text(1, "w", "strict")  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _text(2, "w", "backslashreplace")  # type: ignore[misc]
-    standins.stand_in_for_mmap()
-    after = standins.AfterImport("linecache", report.fill_linecache)
-    sys.meta_path.insert(0, after)
+    # For C code only, so that ``os.environ`` is the policy's alone: it puts its own on top.
+    for name in _ONE_THREAD:
+        os.putenv(name, "1")
+    late.load()
     sys.dont_write_bytecode = True
+    imports.hide_what_we_loaded(fresh)
+    sys.modules["belljar"] = public_module(type(sys))
+    imports.read_bytecode_only_from(trusted)
+    _imports = imports.Imports(stand_ins)
+    _imports.after("mmap", standins.stand_in_for_mmap)
+    _imports.after("linecache", report.fill_linecache)
+    if host_name:
+        standins.stand_in_for_uname(_imports, host_name)
+    sys.meta_path.insert(0, _imports)
     sys.path_importer_cache.clear()
+
+
+def preload(names: list[str]) -> None:
+    """In the zygote, once: import what all guests share; raises what an import raises."""
+    for name in names:
+        __import__(name)
 
 
 def _text(fd: int, mode: str, errors: str) -> io.TextIOWrapper:
@@ -65,10 +102,15 @@ def settle(settings: Mapping[str, Any]) -> Budget:
     """Before the first run: the environment, the watch on refusals, the bound on values."""
     sys.orig_argv[:] = [sys.executable]
     os.environ.update(settings["env"])
+    imports.hide_the_zygotes()
+    standins.reseed()
+    execute.rules_on_builtins = settings["builtins"]
     if settings["explain"]:
         denials.install(
             settings["readable"], settings["writable"], settings["taken"], settings["never"]
         )
+        _imports.refuse(settings["refused"], settings["module_rules"], denials.note)
+        imports.block_functions(_imports, settings["blocked_functions"])
     return Budget(memory_bytes=settings["value_bytes"])
 
 

@@ -10,6 +10,7 @@ import os
 import sys
 
 from ..wire.events import Denial
+from .refusals import SandboxError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def last_was(action: str) -> bool:
 
 def explain(exception: BaseException) -> str:
     """A note for an exception that a refusal caused, or nothing."""
+    if isinstance(exception, SandboxError):
+        return ""  # it has its note already
     if isinstance(exception, ModuleNotFoundError):
         return _explain_import(exception)
     if not isinstance(exception, OSError) or not _entries:
@@ -89,11 +92,12 @@ def _explain_import(exception: ModuleNotFoundError) -> str:
     if not package or package in sys.stdlib_module_names or package in sys.modules:
         return ""
     grant = f'allow(packages=["{package}"])'
-    _note("import", package, grant)
+    note("import", package, grant)
     return f"belljar grants no package {package}; if it is installed, {grant} would allow it"
 
 
-def _note(action: str, target: str, grant: str) -> None:
+def note(action: str, target: str, grant: str) -> None:
+    """Remember a refusal: what was tried, on what, the grant that would allow it."""
     global _last
     _last = action
     key = (action, target[:_MAX_TARGET])
@@ -139,7 +143,7 @@ def _path(action: str, path: object) -> None:
         return
     if _within(target, _writable) or (action == "read" and _within(target, _readable)):
         return
-    _note(action, target, _grant(action, target))
+    note(action, target, _grant(action, target))
 
 
 def _within(target: str, trees: tuple[str, ...]) -> bool:
@@ -158,23 +162,23 @@ def _grant(action: str, target: str) -> str:
 
 
 def _fork(event: str, args: tuple[Any, ...]) -> None:
-    _note("fork", "", NO_GRANT)
+    note("fork", "", NO_GRANT)
 
 
 def _execute(event: str, args: tuple[Any, ...]) -> None:
     program = args[0] if args else ""
-    _note("fork", os.fsdecode(program) if isinstance(program, bytes) else str(program), NO_GRANT)
+    note("fork", os.fsdecode(program) if isinstance(program, bytes) else str(program), NO_GRANT)
 
 
 def _socket(event: str, args: tuple[Any, ...]) -> None:
     if len(args) > 1 and args[1] == 1:
         return  # AF_UNIX: a socket pair of one's own is allowed, and asyncio needs it
-    _note("network", "socket", NO_GRANT)
+    note("network", "socket", NO_GRANT)
 
 
 def _connect(event: str, args: tuple[Any, ...]) -> None:
     address = args[1] if event != "socket.getaddrinfo" else args[:2]
-    _note("network", str(address), NO_GRANT)
+    note("network", str(address), NO_GRANT)
 
 
 _HANDLERS: dict[str, Callable[[str, tuple[Any, ...]], None]] = {

@@ -7,6 +7,8 @@ nothing differs: ``__main__``, ``sys.argv``, ``SystemExit``, threads that are wa
 
 from __future__ import annotations
 
+import _ast
+import atexit
 import builtins
 import gc
 import mmap
@@ -16,6 +18,7 @@ from ..wire.errors import NotConvertible
 from ..wire.events import Finished
 from ..wire.values import encode
 from . import report
+from .imports import chosen_builtins
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 _ONLY_AST = 0x400  # ast.PyCF_ONLY_AST; the ast module itself costs 3.5 ms
 _TOP_LEVEL_AWAIT = 0x2000  # ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _IS_COROUTINE = 0x80  # inspect.CO_COROUTINE
+rules_on_builtins: dict[str, int] = {}  # the policy's, from the settings of the run
 _RESERVE_BYTES = 1 << 20  # a traceback of a thousand frames, as text
 
 
@@ -35,7 +39,7 @@ def run(order: Run, budget: Budget) -> Finished:
     """Carry out one run and say how it ended.  Never raises."""
     # Address space, given back to report on a run that used all of it up.  Mapped, because a
     # bytearray would touch each of its pages: 0.4 ms of every run.
-    reserve = mmap.mmap(-1, _RESERVE_BYTES)
+    reserve = mmap.mmap(-1, _RESERVE_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     value: object = None
     exit_code: int | None = None
     error = None
@@ -67,7 +71,7 @@ def run(order: Run, budget: Budget) -> Finished:
 def _main_module(order: Run) -> ModuleType:
     module = type(sys)("__main__")
     namespace = module.__dict__
-    namespace["__builtins__"] = builtins
+    namespace["__builtins__"] = chosen_builtins(builtins, rules_on_builtins)
     namespace.update(order.inputs)
     sys.modules["__main__"] = module
     sys.argv[:] = order.argv
@@ -130,8 +134,6 @@ def _compile(order: Run) -> tuple[CodeType | None, CodeType | None]:
 
 
 def _split(order: Run) -> tuple[CodeType | None, CodeType | None]:
-    import _ast
-
     flags = _TOP_LEVEL_AWAIT
     tree: Any = compile(order.code, order.name, "exec", flags | _ONLY_AST, dont_inherit=True)
     last = None
@@ -158,8 +160,6 @@ def _end_of_program() -> None:
     threading: Any = sys.modules.get("threading")
     if threading is not None:
         threading._shutdown()
-    import atexit
-
     atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
 
 

@@ -6,9 +6,13 @@ Whatever they do, a description comes out, of bounded size.
 
 from __future__ import annotations
 
+import errno
+import os
+import resource
+
 from ..wire.events import ErrorText
 from ..wire.limits import TYPE_CHARS
-from . import denials
+from . import denials, imports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 MAX_MESSAGE = 16 * 1024  # a page is read; what is longer is data
 MAX_TRACEBACK = 128 * 1024  # a thousand frames of a recursion, which traceback folds anyway
 _MAX_NOTES = 16
+_MAPPING = "failed to map segment from shared object"  # what the dynamic loader says
 
 # Source of each run by its file name, made into lines only when a traceback asks.
 sources: dict[str, Callable[[], list[str]]] = {}
@@ -28,6 +33,7 @@ sources: dict[str, Callable[[], list[str]]] = {}
 def describe(exception: BaseException, name: str) -> ErrorText:
     """An exception that ended a run."""
     denials.pause()
+    imports.lift()
     note = denials.explain(exception)
     limit = limit_hit(exception)
     message = _safely(lambda: str(exception), "<the message could not be read>")
@@ -53,8 +59,6 @@ def describe(exception: BaseException, name: str) -> ErrorText:
 
 def memory_was_short() -> bool:
     """Whether the address space was ever used up to a good part, as far as can be told."""
-    import resource
-
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     try:
         with open("/proc/self/status", "rb") as file:
@@ -76,11 +80,11 @@ def without_details(finished: Finished) -> Finished:
 
 def limit_hit(exception: BaseException) -> str | None:
     """Which limit an exception speaks of, if it does."""
-    import errno
-    import os
-
     if isinstance(exception, MemoryError):
-        return "memory"
+        # cffi says so of a refused mapping, whatever memory there is.
+        return None if "write+execute" in str(exception.args) else "memory"
+    if isinstance(exception, (ImportError, OSError)) and _MAPPING in str(exception.args):
+        return "memory" if memory_was_short() else None
     if isinstance(exception, RuntimeError) and "can't start new thread" in str(exception.args):
         return "threads"
     if isinstance(exception, OSError):
@@ -110,9 +114,10 @@ def decode_source(source: bytes) -> str:
 
 
 def _traceback(exception: BaseException, name: str) -> str:
+    import linecache
     import traceback
 
-    fill_linecache()
+    fill_linecache(linecache)
     seen: set[int] = set()
     todo = [exception]
     while todo and len(seen) < 10_000:
@@ -125,10 +130,8 @@ def _traceback(exception: BaseException, name: str) -> str:
     return "".join(traceback.format_exception(exception))
 
 
-def fill_linecache() -> None:
+def fill_linecache(linecache: Any) -> None:
     """Give ``linecache`` the source of each run, of which there is no file."""
-    import linecache
-
     for file_name, lines in sources.items():
         if file_name not in linecache.cache:
             made = lines()

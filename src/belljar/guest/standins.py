@@ -9,50 +9,22 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
-
-class AfterImport:
-    """A finder that finds nothing, and runs a function once a module has been loaded.
-
-    For modules that are too slow to load before anybody asks for them.
-    """
-
-    def __init__(self, name: str, act: Callable[[], None]) -> None:
-        self._name = name
-        self._act = act
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if name != self._name:
-            return None
-        sys.meta_path.remove(self)
-        from importlib.util import find_spec
-
-        spec = find_spec(name)
-        if spec is not None and spec.loader is not None:
-            load = spec.loader.exec_module
-
-            def load_and_act(module: Any) -> None:
-                load(module)
-                self._act()
-
-            spec.loader.exec_module = load_and_act  # type: ignore[method-assign]
-        return spec
+    from .imports import Imports
 
 
-def stand_in_for_mmap() -> None:
+def stand_in_for_mmap(mmap: Any) -> None:
     """Let ``mmap.mmap(-1, n)`` give private memory.
 
     Its default is shared memory without a file, which the filter refuses because no limit
     counts it.  In a guest without other processes private memory is the same thing.
     """
-    import mmap
-
     real: Any = mmap.mmap
 
     def _private(flags: int) -> int:
-        return flags & ~mmap.MAP_SHARED | mmap.MAP_PRIVATE
+        private: int = flags & ~mmap.MAP_SHARED | mmap.MAP_PRIVATE
+        return private
 
     class Mmap(real):  # type: ignore[misc]
         def __new__(cls, fileno: int, length: int, *args: Any, **kwargs: Any) -> Any:
@@ -68,7 +40,57 @@ def stand_in_for_mmap() -> None:
                     kwargs["flags"] = _private(kwargs.get("flags", mmap.MAP_SHARED))
             return real.__new__(cls, fileno, length, *args, **kwargs)
 
+        def __repr__(self) -> str:
+            # The C code puts the bare name of a class that is not its own.
+            text: str = real.__repr__(self)
+            return text.replace("<mmap ", "<mmap.mmap ", 1)
+
     Mmap.__name__ = Mmap.__qualname__ = "mmap"
     Mmap.__module__ = "mmap"
     Mmap.__doc__ = real.__doc__
-    mmap.mmap = Mmap  # type: ignore[misc]
+    mmap.mmap = Mmap
+
+
+def stand_in_for_uname(imports: Imports, host_name: str) -> None:
+    """Let ``os.uname`` and ``socket.gethostname`` answer without asking the kernel.
+
+    The filter refuses uname(2), because no namespace hides the kernel's release.
+    """
+    import os
+    import posix
+
+    answer = os.uname_result(("Linux", host_name, "0.0.0", "#0", _machine()))
+
+    def uname() -> os.uname_result:
+        """Return an object identifying the current operating system."""
+        return answer
+
+    def gethostname() -> str:
+        """gethostname() -> string
+
+        Return the current host name.
+        """
+        return host_name
+
+    for module in (os, posix):
+        setattr(module, "uname", uname)  # noqa: B010 - two modules, one of them without a stub
+    for name in ("_socket", "socket"):
+        imports.after(name, lambda module: setattr(module, "gethostname", gethostname))
+
+
+def _machine() -> str:
+    """The architecture, from the tag in the names of extension modules."""
+    import _imp
+
+    for suffix in _imp.extension_suffixes():
+        for name in ("x86_64", "aarch64"):
+            if name in suffix:
+                return name
+    return ""
+
+
+def reseed() -> None:
+    """New seeds for generators that a preload has made; ``random`` does so by itself (M9)."""
+    random = sys.modules.get("numpy.random")
+    if random is not None:
+        random.seed()

@@ -17,11 +17,14 @@ PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
 PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
+PR_SET_TIMERSLACK = 29
+PR_GET_TIMERSLACK = 30
 PR_SET_NO_NEW_PRIVS = 38
 PR_GET_NO_NEW_PRIVS = 39
 PR_SET_THP_DISABLE = 41
 PR_GET_THP_DISABLE = 42
 SIGKILL = 9
+TIMER_SLACK_NS = 50_000
 
 
 def prctl(option: int, a: int = 0, b: int = 0) -> int:
@@ -102,6 +105,13 @@ def set_name(name: bytes) -> None:
     prctl(PR_SET_NAME, address_of(text))
 
 
+def reset_timer_slack() -> None:
+    """What most systems have, whatever this host has.  See PR_SET_TIMERSLACK in prctl(2)."""
+    prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS)
+    if prctl(PR_GET_TIMERSLACK) != TIMER_SLACK_NS:
+        raise OSError(0, "the timer slack did not take effect", "prctl")
+
+
 def open_pidfd(pid: int) -> int:
     """A descriptor for a process: it never names another one, whatever pids are reused."""
     return syscall("pidfd_open", pid, 0)
@@ -136,16 +146,16 @@ def keep_only(descriptors: list[int]) -> None:
     close_from(len(descriptors))
 
 
-def boot(package: str, statement: str) -> str:
-    """Code for ``python -c``: a statement, with belljar found in the directory ``package``."""
-    return f"import sys; sys.path.insert(0, {package!r}); {statement}"
+def boot(search: list[str], statement: str) -> str:
+    """Code for ``python -c``: a statement, with belljar found in one of the directories."""
+    return f"import sys; sys.path[:0] = {search!r}; {statement}"
 
 
 def fresh_python(statement: str) -> tuple[str, list[str]]:
     """Path and arguments of this program's own Python, isolated, to execute a statement."""
     python: str = getattr(sys, "_base_executable", None) or sys.executable
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    return python, [python, "-I", "-S", "-X", "utf8", "-c", boot(package, statement)]
+    return python, [python, "-I", "-S", "-X", "utf8", "-c", boot([package], statement)]
 
 
 def raw_clone(flags: int) -> int:

@@ -11,7 +11,9 @@ from __future__ import annotations
 from .._record import Record
 from ..policy.checks import is_bunch, is_dict
 from ..policy.limits import LIMITS
+from ..policy.rules import ALLOW, BLOCK, USUAL
 from ..policy.units import format_bytes, format_limit
+from ..policy.whitelist import reason, standing
 from . import landlock as ll
 from .root import NOEXEC, RDONLY
 from .support import NAMESPACE_KINDS
@@ -112,6 +114,10 @@ def explain_plan(plan: Plan) -> tuple[Section, ...]:
         explain_grants(plan.policy),
         explain_limits(plan),
     ]
+    if plan.refused:
+        refused = tuple((name, _why_refused(name, plan)) for name in plan.refused)
+        title = "C modules that cannot be loaded"
+        sections.append(Section(title, ("module", "because"), refused))
     if plan.notes:
         rows = tuple(tuple(note.split(": ", 1)) for note in plan.notes)
         sections.append(Section("notes", ("", ""), rows))
@@ -122,6 +128,12 @@ def explain_plan(plan: Plan) -> tuple[Section, ...]:
     if rules:
         sections.append(Section("Landlock rules", ("beneath", "allowed"), rules))
     return tuple(section for section in sections if section.rows)
+
+
+def _why_refused(name: str, plan: Plan) -> str:
+    if plan.policy.modules.at(name) == BLOCK:
+        return "the policy blocks it"
+    return "not in the default list" if standing(name) is None else reason(name)
 
 
 def explain_grants(policy: Policy) -> Section:
@@ -136,7 +148,22 @@ def explain_grants(policy: Policy) -> Section:
     rows.extend(("package", name) for name in sorted(policy.packages))
     if policy.system_info:
         rows.append(("system_info", "host name, processor, memory and uptime may be seen"))
+    if policy.python is not None:
+        rows.append(("python", policy.python))
+    rows.extend(("stand-in", f"{path} for {module}") for module, path in policy.stand_ins.items())
+    if policy.jit:
+        rows.append(
+            ("jit", "native code may be made from data: NO wall against unlisted code is left")
+        )
+    for name, rules in (("module", policy.modules), ("built-in", policy.builtins)):
+        for pattern, said in rules.in_order():
+            rows.append((name, f"{pattern}: {_SAID[said]}"))
+    rows.extend(("blocked package", name) for name in sorted(policy.blocked_packages))
+    rows.extend(("blocked function", name) for name in sorted(policy.blocked_functions))
     return Section("grants", ("", ""), tuple(rows) or (("none", "it computes and prints"),))
+
+
+_SAID = {ALLOW: "allowed", USUAL: "as the default list says", BLOCK: "blocked"}
 
 
 def explain_limits(plan: Plan) -> Section:
@@ -178,6 +205,10 @@ def _entry(entry: Sequence[Any]) -> tuple[str, str, str]:
         return (target, "made up", f"{len(rest[0])} bytes")
     if kind == "link":
         return (target, rest[0], "symbolic link")
+    if kind == "cover":
+        return (target, "made up", f"{len(rest[0])} bytes, in place of what is there")
+    if kind == "hide":
+        return (target, "made up", "a file that cannot be read, hides what is there")
     return (target, "made up", "empty, hides what is there" if kind == "empty" else "directory")
 
 
@@ -320,6 +351,7 @@ def plan_data(plan: Plan) -> dict[str, Any]:
         "search_path": list(plan.search_path),
         "guarantees": guarantees_data(plan.guarantees),
         "notes": list(plan.notes),
+        "refused_modules": list(plan.refused),
         "launch": [_plain(step.as_list()) for step in plan.launch],
         "guest": [_plain(step.as_list()) for step in plan.guest],
     }

@@ -33,7 +33,8 @@ class Mechanism(Record):
 class Guarantee(Record):
     """A promise, the feature ids it stands for, its mechanisms, and how to live without it.
 
-    One mechanism that is present holds the promise; all of them are applied.
+    One mechanism that is present holds the promise; all of them are applied, unless the
+    policy takes the promise away.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Guarantee(Record):
     mechanisms: tuple[Mechanism, ...]
     given_up_by: Callable[[Policy], bool] = lambda policy: False
     give_up_remedy: str = ""
+    taken_away_by: Callable[[Policy], bool] = lambda policy: False
 
 
 def _isolated(support: Support) -> bool:
@@ -114,6 +116,17 @@ GUARANTEES: tuple[Guarantee, ...] = (
         "no executable memory is made from data",
         ("C9",),
         (FILTER, Mechanism("noexec mounts", _isolated, NAMESPACES_REMEDY)),
+        taken_away_by=lambda policy: policy.jit,
+    ),
+    Guarantee(
+        "C modules",
+        "no C extension module is read or mapped that the whitelist does not allow",
+        ("C3", "C4"),
+        (
+            ROOT,
+            Mechanism("noexec standard library", _isolated, NAMESPACES_REMEDY),
+            LANDLOCK,
+        ),
     ),
     Guarantee(
         "others",
@@ -189,17 +202,23 @@ GUARANTEES: tuple[Guarantee, ...] = (
 
 
 def judge(
-    policy: Policy, support: Support
+    policy: Policy, support: Support, hides_modules: bool = False
 ) -> tuple[tuple[Held, ...], tuple[str, ...], tuple[str, ...]]:
-    """Which guarantees hold here and by what, what nothing holds, and the remedies."""
+    """Which guarantees hold here and by what, what nothing holds, and the remedies.
+
+    ``hides_modules``: single C modules of granted distributions are to be kept away.
+    """
     held: list[Held] = []
     missing: list[str] = []
     remedy: list[str] = []
     for guarantee in GUARANTEES:
         present = tuple(m.name for m in guarantee.mechanisms if m.present(support))
         lacking = [m for m in guarantee.mechanisms if not m.present(support)]
+        taken_away = guarantee.taken_away_by(policy)
+        if taken_away:
+            present = ()
         lost = not present
-        if lost and not guarantee.given_up_by(policy):
+        if lost and not taken_away and not guarantee.given_up_by(policy):
             names = " or ".join(m.name for m in lacking)
             missing.append(f"{guarantee.name}: {guarantee.promise} (needs {names})")
             wanted = [m.remedy for m in lacking] + [guarantee.give_up_remedy]
@@ -214,7 +233,7 @@ def judge(
                 lost=lost,
             )
         )
-    for wish in _cannot_be_had(policy, support):
+    for wish in _cannot_be_had(policy, support, hides_modules):
         missing.append(wish[0])
         remedy.extend(line for line in wish[1:] if line not in remedy)
     if not support.isolated and missing:
@@ -222,7 +241,7 @@ def judge(
     return tuple(held), tuple(missing), tuple(remedy)
 
 
-def _cannot_be_had(policy: Policy, support: Support) -> list[tuple[str, ...]]:
+def _cannot_be_had(policy: Policy, support: Support, hides_modules: bool) -> list[tuple[str, ...]]:
     """What the policy grants and this machine cannot give without breaking a promise.
 
     Each as what is missing, then the remedies.
@@ -245,6 +264,15 @@ def _cannot_be_had(policy: Policy, support: Support) -> list[tuple[str, ...]]:
                 "native code: what the guest writes could be mapped as code (needs noexec mounts)",
                 NAMESPACES_REMEDY,
                 "drop the write grants",
+            )
+        )
+    if hides_modules:
+        # Landlock opens whole trees: it cannot take one file out of a package.
+        wishes.append(
+            (
+                f"C modules: those of a package cannot be hidden one by one (needs {ROOT.name})",
+                NAMESPACES_REMEDY,
+                "block the whole package instead",
             )
         )
     for grant in (*policy.read, *policy.write):

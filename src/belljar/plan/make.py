@@ -12,18 +12,23 @@ from ..errors import UnsupportedError
 from . import landlock as ll
 from .guarantees import judge
 from .root import (
+    DYNLOAD,
     LIBRARIES,
     PACKAGE,
     PROC_SELF,
+    RUNTIME,
+    STAND_INS,
     SYSTEM_INFO_FILES,
+    TIME_ZONES,
     Place,
-    dynload_inside,
     hidden,
     links,
     make_entries,
     mount_points,
     python_name,
+    runtime_inside,
     site_inside,
+    stand_ins_inside,
     stdlib_inside,
 )
 from .steps import Plan, Step
@@ -32,8 +37,8 @@ from .support import MINIMUM_COUNT_KERNEL, UNPRIVILEGED_ID
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..policy import Limits, Policy
-    from ..python.distributions import PackageSet
     from ..python.interpreter import Interpreter
+    from .code import Code
     from .steps import Argument
     from .support import Support
 
@@ -51,19 +56,16 @@ CPU_SLACK_S = 1  # RLIMIT_CPU counts whole seconds; the host's clock is the fine
 def make_plan(
     policy: Policy,
     support: Support,
-    interpreter: Interpreter,
-    packages: PackageSet,
+    code: Code,
     places: tuple[Place, ...],
-    belljar: str,
-    stdlib_names: tuple[str, ...],
 ) -> Plan:
     """Decide how this machine runs guests under this policy.
 
-    ``places`` are the policy's path grants resolved on this host, ``belljar`` the
-    directory of this package, ``stdlib_names`` the names in the interpreter's standard
-    library.  Raises ``UnsupportedError`` naming each guarantee that nothing here holds.
+    ``places`` are the policy's path grants resolved on this host.  Raises
+    ``UnsupportedError`` naming each guarantee that nothing here holds.
     """
-    guarantees, missing, remedy = judge(policy, support)
+    guarantees, missing, remedy = judge(policy, support, bool(code.whitelist.hidden))
+    interpreter, packages = code.interpreter, code.packages
     if missing:
         raise UnsupportedError(missing, remedy)
     limits, notes = _limits_in_force(policy.limits, support, places)
@@ -71,45 +73,50 @@ def make_plan(
         arch=support.machine,
         processes=False,
         threads=limits.threads > 0,
+        jit=policy.jit,
         own_root=support.isolated,
         own_pid=None if support.isolated else PID_MARK,
         sandboxed_signals=support.isolated,
         system_info=policy.system_info,
+        uname=policy.system_info,
     )
+    search: tuple[str, ...]
+    site: tuple[str, ...]
     if support.isolated:
         launch = _launch_isolated(
             policy,
             support,
             make_entries(
                 policy,
-                interpreter,
-                packages,
+                code,
                 places,
-                belljar,
-                stdlib_names,
                 proc=support.proc,
                 owner=support.uid == 0 and support.mounts_as_root,
                 landlock=support.landlock_abi > 0,
             ),
         )
-        launch += (_execute_inside(interpreter),)
-        search = (stdlib_inside(interpreter), *dynload_inside(interpreter))
-        site: tuple[str, ...] = (site_inside(interpreter),) if packages.entries else ()
+        launch += (_execute_inside(interpreter, code),)
+        search = (stdlib_inside(interpreter), DYNLOAD)
+        site = (site_inside(interpreter),) if packages.entries else ()
         work = "/work"
+        stand_ins = stand_ins_inside(code)
     else:
-        launch = (Step("new_session"), _execute_in_place(interpreter, belljar))
+        launch = (Step("new_session"), _execute_in_place(interpreter, code.belljar))
         search = (interpreter.stdlib, *interpreter.dynload)
         site = interpreter.site_dirs if packages.entries else ()
         work = "/"
+        stand_ins = dict(code.stand_ins)
     return Plan(
         policy=policy,
         limits=limits,
         isolated=support.isolated,
         launch=launch,
-        guest=_confine(limits, support, interpreter, packages, places, belljar, stdlib_names),
+        guest=_confine(limits, support, code, places),
         filter=features,
         work=work,
         search_path=(*search, *site),
+        stand_ins=tuple(stand_ins.items()),
+        refused=code.whitelist.refused,
         guarantees=guarantees,
         notes=notes,
     )
@@ -186,24 +193,19 @@ def _launch_isolated(
     )
 
 
-def _execute_inside(interpreter: Interpreter) -> Step:
+def _execute_inside(interpreter: Interpreter, code: Code) -> Step:
     path = f"/usr/bin/{python_name(interpreter)}"
-    return Step("execute", (path, PACKAGE, ZYGOTE_FILES, _ENVIRONMENT))
+    modules = [DYNLOAD, *([RUNTIME] if code.whitelist.runtime else [])]
+    return Step("execute", (path, [PACKAGE, *modules], ZYGOTE_FILES, _ENVIRONMENT))
 
 
 def _execute_in_place(interpreter: Interpreter, belljar: str) -> Step:
     parent = belljar.rpartition("/")[0]
-    return Step("execute", (interpreter.executable, parent, ZYGOTE_FILES, {}))
+    return Step("execute", (interpreter.executable, [parent], ZYGOTE_FILES, {}))
 
 
 def _confine(
-    limits: Limits,
-    support: Support,
-    interpreter: Interpreter,
-    packages: PackageSet,
-    places: tuple[Place, ...],
-    belljar: str,
-    stdlib_names: tuple[str, ...],
+    limits: Limits, support: Support, code: Code, places: tuple[Place, ...]
 ) -> tuple[Step, ...]:
     """What each guest does to itself, in order; nothing can be taken back."""
     steps = [Step("die_with_zygote")]
@@ -217,7 +219,7 @@ def _confine(
                     limits.work_files,
                     parts,
                     links(places),
-                    [f"{PACKAGE}/belljar"],
+                    [f"{PACKAGE}/belljar", *runtime_inside(code)],
                 ),
             )
         )
@@ -242,11 +244,7 @@ def _confine(
     steps.append(Step("drop_capabilities"))
     steps.append(Step("no_new_privs"))
     if support.landlock_abi:
-        rules = (
-            _rules_inside(interpreter, places)
-            if support.isolated
-            else _rules_in_place(interpreter, packages, places, belljar, stdlib_names)
-        )
+        rules = _rules_inside(code, places) if support.isolated else _rules_in_place(code, places)
         abi = support.landlock_abi
         handled = ll.handled_fs(abi)
         # A rule must not name a right that is not handled: the kernel answers EINVAL.
@@ -256,11 +254,14 @@ def _confine(
     return tuple(steps)
 
 
-def _rules_inside(interpreter: Interpreter, places: tuple[Place, ...]) -> list[tuple[str, int]]:
-    trees = {stdlib_inside(interpreter), *dynload_inside(interpreter), site_inside(interpreter)}
+def _rules_inside(code: Code, places: tuple[Place, ...]) -> list[tuple[str, int]]:
+    trees = [DYNLOAD, stdlib_inside(code.interpreter), site_inside(code.interpreter)]
+    if code.stand_ins:
+        trees.append(STAND_INS)
     rules = [
-        *((tree, ll.READ) for tree in sorted(trees)),
+        *((tree, ll.READ) for tree in trees),
         (LIBRARIES, ll.READ_FILE),
+        (TIME_ZONES, ll.READ),
         ("/etc", ll.READ_FILE),
         ("/proc", ll.READ),
         ("/dev", ll.READ),
@@ -276,22 +277,22 @@ def _rules_inside(interpreter: Interpreter, places: tuple[Place, ...]) -> list[t
     return rules
 
 
-def _rules_in_place(
-    interpreter: Interpreter,
-    packages: PackageSet,
-    places: tuple[Place, ...],
-    belljar: str,
-    stdlib_names: tuple[str, ...],
-) -> list[tuple[str, int]]:
+def _rules_in_place(code: Code, places: tuple[Place, ...]) -> list[tuple[str, int]]:
     """The host's own tree, of which only named parts can be read."""
+    interpreter, packages = code.interpreter, code.packages
     stdlib = interpreter.stdlib
-    rules = [(tree, ll.READ) for tree in (*interpreter.dynload, belljar)]
-    if any(hidden(name) for name in stdlib_names):
-        # Landlock cannot take a part out of a tree, so the rest of it is named.
-        rules.append((stdlib, ll.READ_DIR))
-        rules.extend((f"{stdlib}/{name}", ll.READ) for name in stdlib_names if not hidden(name))
-    else:
-        rules.append((stdlib, ll.READ))
+    # Landlock cannot take a part out of a tree, so the rest of it is named: of the standard
+    # library what is not hidden, of its extension modules those that are allowed.
+    apart = {place.removeprefix(stdlib + "/") for place in interpreter.dynload}
+    rules = [(code.belljar, ll.READ), (stdlib, ll.READ_DIR)]
+    rules.extend(
+        (f"{stdlib}/{name}", ll.READ)
+        for name in code.stdlib_names
+        if not hidden(name) and name not in apart
+    )
+    rules.extend((place, ll.READ_DIR) for place in interpreter.dynload)
+    rules.extend((path, ll.READ_FILE) for _, path in code.whitelist.shown)
+    rules.extend((path, ll.READ_FILE) for _, path in code.stand_ins)
     libraries = {source for _, source in (*interpreter.libraries, *packages.libraries)}
     rules.extend((source, ll.READ_FILE) for source in sorted(libraries))
     # Files and directories alike; allow_beneath leaves out what does not apply to a file.
@@ -300,6 +301,7 @@ def _rules_in_place(
         # The import system finds nothing in a directory that it cannot list.
         rules.extend((site, ll.READ_DIR) for site in interpreter.site_dirs)
     rules.append(("/etc/ld.so.cache", ll.READ_FILE))
+    rules.append((TIME_ZONES, ll.READ))
     for name in ("null", "full"):
         rules.append((f"/dev/{name}", ll.READ_FILE | ll.WRITE_FILE))
     for name in ("zero", "random", "urandom"):

@@ -11,8 +11,8 @@ from .._record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..policy import Policy
-    from ..python.distributions import PackageSet
     from ..python.interpreter import Interpreter
+    from .code import Code
     from .steps import Argument
 
 # Mount attributes, as in mount_setattr(2).
@@ -23,8 +23,11 @@ DEVICE = RDONLY | NOSUID | NOEXEC  # read-only: contents of a device node can st
 
 ZYGOTE_PROC = "/.zygote"  # a whole proc file system, for the zygote alone
 LIBRARIES = "/usr/lib/belljar/lib"  # shared libraries, by the names the loader asks for
-DYNLOAD = "/usr/lib/belljar/dynload"  # extension modules that lie apart from the library
+DYNLOAD = "/usr/lib/belljar/dynload"  # the standard extension modules that are allowed
+RUNTIME = "/usr/lib/belljar/runtime"  # those that only the zygote may have
+STAND_INS = "/usr/lib/belljar/stand-ins"  # the operator's Python files for refused modules
 PACKAGE = "/usr/lib/belljar/python"  # belljar itself, for the zygote
+GUEST_PID = 2  # in its own PID namespace, after the parked init
 DEVICES = ("null", "zero", "full", "random", "urandom")
 DEVICES_WITHOUT_LANDLOCK = ("null", "full", "random", "urandom")
 # Live files of /proc/self that ordinary programs read and that say nothing of the host.
@@ -37,10 +40,16 @@ SYSTEM_INFO_FILES = {
     "/etc/os-release": "/usr/lib/os-release",
 }
 # Parts of a standard library that no program needs and that name the machine it was built on.
-HIDDEN_STDLIB = ("site-packages", "dist-packages", "ensurepip", "idlelib", "turtledemo")
+HIDDEN_STDLIB = ("site-packages", "dist-packages")
+TIME_ZONES = "/usr/share/zoneinfo"  # public data; zoneinfo knows no zone without it
 
-PASSWD = b"guest:x:1000:1000:guest:/work:/usr/sbin/nologin\nnobody:x:65534:65534:::\n"
-GROUP = b"guest:x:1000:\nnogroup:x:65534:\n"
+# User 0 is named, because programs ask for it (tarfile), and is nobody's here.
+PASSWD = (
+    b"root:x:0:0:root:/root:/usr/sbin/nologin\n"
+    b"guest:x:1000:1000:guest:/work:/usr/sbin/nologin\n"
+    b"nobody:x:65534:65534:::\n"
+)
+GROUP = b"root:x:0:\nguest:x:1000:\nnogroup:x:65534:\n"
 HOSTS = b"127.0.0.1 localhost\n::1 localhost\n"
 
 
@@ -98,14 +107,18 @@ def stdlib_inside(interpreter: Interpreter) -> str:
     return f"/usr/{interpreter.platlibdir}/{python_name(interpreter)}"
 
 
-def dynload_inside(interpreter: Interpreter) -> tuple[str, ...]:
-    """Where the standard extension modules are found inside."""
-    inside: list[str] = []
-    for number, source in enumerate(interpreter.dynload):
-        below = source.removeprefix(interpreter.stdlib + "/")
-        apart = below == source
-        inside.append(f"{DYNLOAD}/{number}" if apart else f"{stdlib_inside(interpreter)}/{below}")
-    return tuple(inside)
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def runtime_inside(code: Code) -> tuple[str, ...]:
+    """Where the extension modules are that a guest lets go of before it meets any code."""
+    return tuple(f"{RUNTIME}/{_name(source)}" for _, source in code.whitelist.runtime)
+
+
+def stand_ins_inside(code: Code) -> dict[str, str]:
+    """Module -> the file that takes its place, inside."""
+    return {module: f"{STAND_INS}/{module}.py" for module, _ in code.stand_ins}
 
 
 def site_inside(interpreter: Interpreter) -> str:
@@ -114,11 +127,8 @@ def site_inside(interpreter: Interpreter) -> str:
 
 def make_entries(
     policy: Policy,
-    interpreter: Interpreter,
-    packages: PackageSet,
+    code: Code,
     places: tuple[Place, ...],
-    belljar: str,
-    stdlib_names: tuple[str, ...],
     proc: bool,
     owner: bool,
     landlock: bool,
@@ -128,10 +138,11 @@ def make_entries(
     An entry is ``["bind", target, source, attributes, owner]`` (``owner``: map the files'
     owner to the guest where the kernel can), ``["bind?", …]`` (left out where the source
     is missing), ``["place", …]`` (a granted path: mounted last, by descriptors), ``["file", target, contents]``,
-    ``["link", target, to]``, ``["dir", target]`` or ``["empty", target]`` (hides what a
-    bind brought along).  ``stdlib_names`` are the names in the host's standard library,
-    so that only what exists is hidden.
+    ``["link", target, to]``, ``["dir", target]``; or, over what a bind brought along,
+    ``["empty", target]`` (a directory without anything in it), ``["hide", target]`` (a file
+    that nobody can read) or ``["cover", target, contents]`` (another file).
     """
+    interpreter, packages = code.interpreter, code.packages
     name = python_name(interpreter)
     stdlib = stdlib_inside(interpreter)
     entries: list[list[Argument]] = []
@@ -143,15 +154,38 @@ def make_entries(
         entries.append(["file", target, contents])
 
     bind(f"/usr/bin/{name}", interpreter.executable, READ_ONLY)
-    bind(stdlib, interpreter.stdlib, READ_ONLY)
-    for number, source in enumerate(interpreter.dynload):
-        if not source.startswith(interpreter.stdlib + "/"):
-            bind(f"{DYNLOAD}/{number}", source, READ_ONLY)
-    for part in stdlib_names:
+    # Not executable, because the only native code in it would be the extension modules: they
+    # are shown one by one, so that one that is not allowed is nowhere, and if a way to its
+    # file were found it could not be mapped as code.
+    bind(stdlib, interpreter.stdlib, READ_ONLY | NOEXEC)
+    for source in interpreter.dynload:
+        below = source.removeprefix(interpreter.stdlib + "/")
+        if below != source:
+            entries.append(["empty", f"{stdlib}/{below}"])
+    entries.append(["dir", DYNLOAD])
+    for _, source in code.whitelist.shown:
+        bind(f"{DYNLOAD}/{_name(source)}", source, READ_ONLY)
+    for _, source in code.whitelist.runtime:
+        bind(f"{RUNTIME}/{_name(source)}", source, READ_ONLY)
+    for part in code.stdlib_names:
         if hidden(part):
             entries.append(["empty", f"{stdlib}/{part}"])
+    for part, contents in code.covers:
+        if contents is None:
+            entries.append(["hide", f"{stdlib}/{part}"])
+        else:
+            entries.append(["cover", f"{stdlib}/{part}", contents])
+    site = site_inside(interpreter)
     for inside, source in packages.entries:
-        bind(f"{site_inside(interpreter)}/{inside}", source, READ_ONLY)
+        executable = any(
+            path == inside or path.startswith(inside + "/")
+            for path in (*(path for _, path in packages.modules), *packages.bundled)
+        )
+        bind(f"{site}/{inside}", source, READ_ONLY if executable else READ_ONLY | NOEXEC)
+    for path in code.whitelist.hidden:
+        entries.append(["hide", f"{site}/{path}"])
+    for module, source in code.stand_ins:
+        bind(f"{STAND_INS}/{module}.py", source, READ_ONLY | NOEXEC)
     if interpreter.loader is not None:
         bind(interpreter.loader[0], interpreter.loader[1], READ_ONLY)
     seen: set[str] = set()
@@ -159,7 +193,7 @@ def make_entries(
         if soname not in seen:
             seen.add(soname)
             bind(f"{LIBRARIES}/{soname}", source, READ_ONLY)
-    bind(f"{PACKAGE}/belljar", belljar, READ_ONLY | NOEXEC)
+    bind(f"{PACKAGE}/belljar", code.belljar, READ_ONLY | NOEXEC)
 
     # Mapped shared and writable, /dev/zero is memory that no limit counts; Landlock keeps it
     # from being opened so, and without Landlock it is not there.
@@ -173,13 +207,16 @@ def make_entries(
             entries.append(["dir", "/proc/self/fd"])
         else:
             file(f"/proc/self/{part}", b"")
+    if proc:
+        entries.append(["link", f"/proc/{GUEST_PID}", "self"])
     file("/etc/passwd", PASSWD)
     file("/etc/group", GROUP)
     file("/etc/hosts", HOSTS)
+    entries.append(["bind?", TIME_ZONES, TIME_ZONES, READ_ONLY | NOEXEC, False])
     if policy.system_info:
         for inside, source in SYSTEM_INFO_FILES.items():
             entries.append(["bind?", inside, source, READ_ONLY | NOEXEC, False])
-    entries.append(["dir", site_inside(interpreter)])
+    entries.append(["dir", site])
     entries.append(["dir", "/work"])
     entries.append(["dir", "/tmp"])
     for place, point in zip(places, mount_points(places), strict=True):

@@ -51,7 +51,9 @@ class Plan(Record):
     ``limits`` are those in force: the policy's, or tighter where this machine cannot
     count (``notes`` says so).  ``launch`` turns a fresh process into the zygote, ``guest``
     confines a fork of it; ``filter`` is the seccomp filter of the guest, not yet compiled.
-    ``work`` is the guest's working directory.
+    ``work`` is the guest's working directory, ``search_path`` its ``sys.path``; ``stand_ins``
+    are (module, file) that take the place of modules, ``refused`` the C modules whose import
+    is refused by name.
     """
 
     policy: Policy
@@ -64,3 +66,5 @@ class Plan(Record):
     search_path: tuple[str, ...]
     guarantees: tuple[Held, ...]
     notes: tuple[str, ...] = ()
+    stand_ins: tuple[tuple[str, str], ...] = ()
+    refused: tuple[str, ...] = ()

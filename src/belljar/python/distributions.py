@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["PackageSet", "resolve_packages"]
 
 KEY = "grants.packages"
+_ORIGIN = "direct_url.json"  # PEP 610
 
 
 class PackageSet(Record):
@@ -46,22 +47,29 @@ class PackageSet(Record):
     another.  ``libraries`` are (name as asked for, real path) of what their extension
     modules need from the system beyond what the interpreter needs already.  ``missing``
     are (name, path of who asks) of what this host does not have, or what lies in a
-    distribution that is not granted.
+    distribution that is not granted.  ``modules`` are (full name, path relative to
+    site-packages) of the extension modules among the files, ``bundled`` the paths of shared
+    libraries that no import finds.
     """
 
     distributions: tuple[tuple[str, str], ...] = ()
     entries: tuple[tuple[str, str], ...] = ()
     libraries: tuple[tuple[str, str], ...] = ()
     missing: tuple[tuple[str, str], ...] = ()
+    modules: tuple[tuple[str, str], ...] = ()
+    bundled: tuple[str, ...] = ()
 
 
-def resolve_packages(names: frozenset[str], interpreter: Interpreter) -> PackageSet:
+def resolve_packages(
+    names: frozenset[str], interpreter: Interpreter, blocked: frozenset[str] = frozenset()
+) -> PackageSet:
     """Resolve the distributions ``names`` and all that they require.
 
     A name may carry extras and a version range, ``pandas[excel]>=2``; what is installed
     is never changed, so a range is only checked.  Distributions are looked for in
     ``interpreter.site_dirs``, first found first taken, and requirements are followed
-    where their markers hold for that interpreter.
+    where their markers hold for that interpreter.  ``blocked`` names are left out,
+    whoever requires them.
 
     Raises ``PolicyError`` with the key ``grants.packages`` if a name is malformed, if a
     distribution is not installed (the text says who requires it and how to get it), is
@@ -70,14 +78,18 @@ def resolve_packages(names: frozenset[str], interpreter: Interpreter) -> Package
     if not names:
         return PackageSet()
     sites = [Site(path) for path in interpreter.site_dirs]
-    members = _close(names, interpreter, sites)
+    members = _close(names, interpreter, sites, blocked)
     entries = _entries(members, sites, interpreter.cache_tag)
-    libraries, missing = _libraries(members, entries, interpreter)
+    native = _native(members)
+    libraries, missing = _libraries(native, entries, interpreter)
+    modules = {(_module(path), path) for _, path in native}
     return PackageSet(
         tuple(sorted((member.name, member.version) for member in members)),
         entries,
         libraries,
         missing,
+        tuple(sorted(pair for pair in modules if pair[0])),
+        tuple(sorted(path for name, path in modules if not name)),
     )
 
 
@@ -88,7 +100,9 @@ def _error(message: str) -> PolicyError:
 # -- which distributions ------------------------------------------------------------------
 
 
-def _close(names: Iterable[str], interpreter: Interpreter, sites: list[Site]) -> list[Installed]:
+def _close(
+    names: Iterable[str], interpreter: Interpreter, sites: list[Site], blocked: frozenset[str]
+) -> list[Installed]:
     """The distributions asked for, and those that they require, each once."""
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.utils import canonicalize_name
@@ -109,6 +123,8 @@ def _close(names: Iterable[str], interpreter: Interpreter, sites: list[Site]) ->
     while waiting:
         asked, parent = waiting.pop()
         name = canonicalize_name(asked.name)
+        if name in blocked:
+            continue
         member = members.get(name)
         if member is None:
             member = _find(name, asked.name, parent, interpreter, sites)
@@ -221,6 +237,9 @@ def _entries(
         tops = {name for name, child in tree.items() if child is not None}
         granted = {member.info for member in members if member.site == site.path}
         shared = site.directories_of_others(tops, granted)
+        # Says where on this host a local package was installed from: its directory is taken
+        # apart, so that it stays behind.
+        shared |= {member.info for member in members if f"{member.info}/{_ORIGIN}" in member.files}
         for other, other_tree in used.items():
             if other != site.path:
                 shared |= _common(tree, other_tree)
@@ -242,8 +261,9 @@ def _plant(trees: dict[str, Tree], sites: list[Site], home: str, path: str) -> N
     """Put a file that is listed relative to ``home`` into the tree of its directory.
 
     Passed over are bytecode files (those of a directory come with it), what lies outside
-    of every site directory (scripts, manual pages), and .pth files: they are code that
-    runs at the start of each interpreter, and a grant lends modules only.
+    of every site directory (scripts, manual pages), .pth files: they are code that
+    runs at the start of each interpreter, and a grant lends modules only; and the note
+    where a distribution was installed from, which may be a path of this host.
     """
     if path.startswith(("/", "../")) or "/../" in path:
         absolute = os.path.normpath(f"{home}/{path}" if path[0] != "/" else path)
@@ -255,6 +275,8 @@ def _plant(trees: dict[str, Tree], sites: list[Site], home: str, path: str) -> N
             return
     parts = path.split("/")
     if "__pycache__" in parts or path.endswith((".pyc", ".pth")):
+        return
+    if parts[-1] == _ORIGIN and parts[0].endswith(".dist-info"):
         return
     node = trees[home]
     for part in parts[:-1]:
@@ -303,20 +325,46 @@ def _add_bytecode(entries: dict[str, str], site: str, path: str, cache_tag: str)
 # -- which libraries of the system --------------------------------------------------------
 
 
-def _libraries(
-    members: list[Installed], entries: tuple[tuple[str, str], ...], interpreter: Interpreter
-) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
-    """What the extension modules of ``members`` need from outside, found and missing."""
-    modules: list[str] = []
+def _native(members: list[Installed]) -> list[tuple[str, str]]:
+    """(site directory, path relative to it) of the shared objects of ``members``."""
+    found: list[tuple[str, str]] = []
     for member in members:
-        modules += [
-            f"{member.site}/{path}"
+        found += [
+            (member.site, path)
             for path in member.files
-            if path.endswith(".so") or ".so." in path.rpartition("/")[2]
+            if _is_shared_object(path) and not path.startswith(("/", "../"))
         ]
         for directory in member.directories:
             for above, _, names in os.walk(f"{member.site}/{directory}"):
-                modules += [f"{above}/{name}" for name in sorted(names) if name.endswith(".so")]
+                inside = above.removeprefix(member.site + "/")
+                found += [
+                    (member.site, f"{inside}/{name}")
+                    for name in sorted(names)
+                    if _is_shared_object(name)
+                ]
+    return found
+
+
+def _is_shared_object(path: str) -> bool:
+    name = path.rpartition("/")[2]
+    return name.endswith(".so") or ".so." in name
+
+
+def _module(path: str) -> str:
+    """The full name under which a shared object would be imported; empty if under none."""
+    above, _, file = path.rpartition("/")
+    parts = [*above.split("/"), file.partition(".")[0]] if above else [file.partition(".")[0]]
+    fits = file.endswith(".so") and all(part.isidentifier() for part in parts)
+    return ".".join(parts) if fits else ""
+
+
+def _libraries(
+    native: list[tuple[str, str]],
+    entries: tuple[tuple[str, str], ...],
+    interpreter: Interpreter,
+) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
+    """What these shared objects need from outside, found and missing."""
+    modules = [f"{site}/{path}" for site, path in native]
     if not modules:
         return (), ()
     loader = interpreter.loader

@@ -16,54 +16,23 @@ import sys
 
 from .._record import Record
 from ..errors import PolicyError
+from ..policy.whitelist import standing
 from .elf import ElfError
-from .libraries import read_elf, resolve, search_rules
+from .libraries import Closure, read_elf, resolve, search_rules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
-    "EXCLUDED_EXTENSIONS",
     "OLDEST",
     "RUNTIME_LIBRARIES",
     "Interpreter",
     "describe_interpreter",
+    "link",
 ]
 
 OLDEST = (3, 11)  # the zygote and the guest's agent use what 3.11 brought
-
-EXCLUDED_EXTENSIONS: dict[str, str] = {
-    "_tkinter": "opens windows: pulls in Tcl, Tk and X11, and there is no display inside",
-    "_curses": "draws on a terminal, and there is none inside",
-    "_curses_panel": "draws on a terminal, and there is none inside",
-    "readline": "edits lines on a terminal, and there is none inside",
-    "_dbm": "C database library that trusts its files; dbm.dumb and sqlite3 do without",
-    "_gdbm": "C database library that trusts its files; dbm.dumb and sqlite3 do without",
-    "nis": "asks the network for accounts; pulls in RPC and Kerberos libraries",
-    "ossaudiodev": "plays on a sound device, and there is none inside",
-    "spwd": "reads the shadow password file, which is never inside",
-    "_ctypes_test": "exists for CPython's own tests",
-    "_testbuffer": "exists for CPython's own tests",
-    "_testcapi": "exists for CPython's own tests",
-    "_testclinic": "exists for CPython's own tests",
-    "_testclinic_limited": "exists for CPython's own tests",
-    "_testexternalinspection": "exists for CPython's own tests",
-    "_testimportmultiple": "exists for CPython's own tests",
-    "_testinternalcapi": "exists for CPython's own tests",
-    "_testlimitedcapi": "exists for CPython's own tests",
-    "_testmultiphase": "exists for CPython's own tests",
-    "_testsinglephase": "exists for CPython's own tests",
-    "_xxtestfuzz": "exists for CPython's own tests",
-    "xxlimited": "example of the C interface",
-    "xxlimited_35": "example of the C interface",
-    "xxsubtype": "example of the C interface",
-}
-"""Extension modules of the standard library whose libraries are not looked up, and why.
-
-Their files lie in the same directory as the others; what they lack inside is what they
-link to.  ``_crypt`` is not here: it only computes, and needs one small library.
-"""
 
 RUNTIME_LIBRARIES: dict[str, str] = {
     "libgcc_s.so.1": "pthread_exit and pthread_cancel unwind with it, and abort without it",
@@ -89,9 +58,11 @@ class Interpreter(Record):
     ``platlibdir``  ``lib`` or ``lib64``: where below the prefix it looks for itself
     ``stdlib``      real path of the directory that holds ``os.py``
     ``dynload``     real paths of the directories with the standard extension modules
-    ``extensions``  (module, path) of each of these that is not excluded
+    ``extensions``  (module, path) of each of these
+    ``builtins``    names of the modules that are part of the binary
     ``loader``      PT_INTERP as written and its real path, None if linked statically
-    ``libraries``   (name as asked for, real path) of all that it and its extensions need
+    ``libraries``   (name as asked for, real path) of all that it and those extensions need
+                    that the default whitelist allows, or that ``link`` was given
     ``missing``     (name, path of who asks) of what this host does not have; an
                     extension that needs one does not import
     ``site_dirs``   real paths of where its environment's distributions lie, in order
@@ -107,6 +78,7 @@ class Interpreter(Record):
     stdlib: str
     dynload: tuple[str, ...]
     extensions: tuple[tuple[str, str], ...]
+    builtins: tuple[str, ...]
     loader: tuple[str, str] | None
     libraries: tuple[tuple[str, str], ...]
     missing: tuple[tuple[str, str], ...]
@@ -124,10 +96,12 @@ class _Facts(Record):
     exec_prefix: str
     platlibdir: str
     os_file: str
+    builtins: tuple[str, ...]
     site_dirs: tuple[str, ...]
 
 
 _memo: dict[tuple[str, int, int], Interpreter] = {}
+_linked: dict[tuple[str, tuple[str, ...]], Closure] = {}
 
 
 def describe_interpreter(executable: str | None = None) -> Interpreter:
@@ -160,6 +134,21 @@ def describe_interpreter(executable: str | None = None) -> Interpreter:
         _check_binary(command, status.st_mode)
         _memo[key] = _describe(command, _ask(command))
     return _memo[key]
+
+
+def link(interpreter: Interpreter, modules: frozenset[str]) -> Interpreter:
+    """The interpreter with the libraries of just these of its extension modules."""
+    wanted = tuple(path for module, path in interpreter.extensions if module in modules)
+    if wanted == tuple(path for module, path in interpreter.extensions if standing(module)):
+        return interpreter
+    key = (interpreter.executable, wanted)
+    if key not in _linked:
+        loader = interpreter.loader
+        rules = search_rules(interpreter.machine, None if loader is None else loader[0])
+        extra = () if rules.musl else RUNTIME_LIBRARIES
+        _linked[key] = resolve(interpreter.executable, wanted, rules, extra=extra)
+    closure = _linked[key]
+    return interpreter.replace(libraries=closure.libraries, missing=closure.missing)
 
 
 def _error(message: str) -> PolicyError:
@@ -239,6 +228,7 @@ def _own_facts(executable: str) -> _Facts:
         sys.base_exec_prefix,
         sys.platlibdir,
         os.__file__,
+        tuple(sys.builtin_module_names),
         (*site_dirs, *site.getsitepackages()),
     )
 
@@ -272,7 +262,7 @@ if sys.version_info >= (3, 11) and facts["implementation"] == "cpython":
     facts.update(
         executable=sys._base_executable, cache_tag=sys.implementation.cache_tag,
         prefix=base[0], exec_prefix=base[1], platlibdir=sys.platlibdir,
-        os_file=os.__file__, site_dirs=dirs,
+        os_file=os.__file__, builtins=list(sys.builtin_module_names), site_dirs=dirs,
     )
 print(json.dumps(facts))
 """
@@ -308,6 +298,7 @@ def _ask(command: str) -> _Facts:
             exec_prefix=str(facts["exec_prefix"]),
             platlibdir=str(facts["platlibdir"]),
             os_file=str(facts["os_file"]),
+            builtins=tuple(map(str, facts["builtins"])),
             site_dirs=tuple(map(str, facts["site_dirs"])),
         )
     except (KeyError, TypeError):
@@ -387,7 +378,7 @@ def _describe(command: str, facts: _Facts) -> Interpreter:
         extensions = _extensions(dynload)
         closure = resolve(
             executable,
-            [path for _, path in extensions],
+            [path for module, path in extensions if standing(module)],
             rules,
             extra=() if rules.musl else RUNTIME_LIBRARIES,
         )
@@ -405,6 +396,7 @@ def _describe(command: str, facts: _Facts) -> Interpreter:
         stdlib=stdlib,
         dynload=dynload,
         extensions=extensions,
+        builtins=facts.builtins,
         loader=None if loader is None else (loader, os.path.realpath(loader)),
         libraries=closure.libraries,
         missing=closure.missing,
@@ -418,11 +410,11 @@ def _existing(paths: Iterable[str]) -> tuple[str, ...]:
 
 
 def _extensions(directories: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """(module, path) of the extension modules in ``directories`` that are not excluded."""
+    """(module, path) of the extension modules in ``directories``."""
     found: list[tuple[str, str]] = []
     for directory in directories:
         for name in sorted(os.listdir(directory)):
             module = name.partition(".")[0]
-            if name.endswith(".so") and module not in EXCLUDED_EXTENSIONS:
+            if name.endswith(".so"):
                 found.append((module, f"{directory}/{name}"))
     return tuple(found)

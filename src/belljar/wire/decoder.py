@@ -14,6 +14,7 @@ from __future__ import annotations
 from struct import Struct
 from struct import error as StructError
 
+from . import late
 from .errors import RemoteError
 from .limits import (
     ARRAY_BYTES,
@@ -173,8 +174,7 @@ def _decode(raw: bytes, budget: Budget) -> Any:
                     break
                 value = raw[pos:end]
             else:
-                from . import scalars
-
+                scalars = late.scalars()
                 code = raw[pos]
                 pos += 1
                 end += pos
@@ -244,9 +244,8 @@ _STR_ONLY: set[Any] = {str}
 
 
 def _new_guard() -> KeyGuard:
-    from .keys import KeyGuard  # most messages have no keys but texts
-
-    return KeyGuard(KEY_STEPS, KEY_STEPS_PER_KEY)
+    guard: KeyGuard = late.keys().KeyGuard(KEY_STEPS, KEY_STEPS_PER_KEY)
+    return guard
 
 
 _LENGTHS = {  # bytes of length after the head

@@ -12,6 +12,7 @@ from _operator import is_not
 from itertools import chain
 from struct import Struct
 
+from . import late
 from .errors import NotConvertible, Refused, TooLarge
 from .limits import (
     ARRAY_BYTES,
@@ -215,11 +216,10 @@ _STR_ONLY: set[Any] = {str}
 
 
 def _new_guard() -> KeyGuard:
-    from .keys import KeyGuard  # most messages have no keys but texts
-
-    return KeyGuard(
-        KEY_STEPS * 3 // 4, KEY_STEPS_PER_KEY * 3 // 4
-    )  # a margin: hashes of texts differ over there
+    # A margin: hashes of texts differ over there.
+    steps, per_key = KEY_STEPS * 3 // 4, KEY_STEPS_PER_KEY * 3 // 4
+    guard: KeyGuard = late.keys().KeyGuard(steps, per_key)
+    return guard
 
 
 _U64_MOST = 2**64 - 1
@@ -261,8 +261,7 @@ def _append_int(out: bytearray, value: int) -> int:
 
 def _append_extension(out: bytearray, value: object) -> tuple[int, int]:
     """Append as extension; what it costs in memory and in further nodes."""
-    from . import scalars
-
+    scalars = late.scalars()
     if type(value) is int:
         code, data = scalars.INT, scalars.encode_int(value)
     elif type(value) is str:
@@ -286,7 +285,8 @@ def _append_extension(out: bytearray, value: object) -> tuple[int, int]:
         out += _U32(0xC9, size)
         out.append(code)
     out += data
-    return scalars.price(code, size)
+    price: tuple[int, int] = scalars.price(code, size)
+    return price
 
 
 _FIXED = {1: 0xD4, 2: 0xD5, 4: 0xD6, 8: 0xD7, 16: 0xD8}

@@ -16,7 +16,7 @@ import resource
 import stat
 import sys
 
-from ..kernel import fdpass, mounts, namespaces, process
+from ..kernel import fdpass, mounts, namespaces, process, rlimits
 from ..plan.root import ZYGOTE_PROC
 from ..plan.support import UNPRIVILEGED_ID
 from ..wire.control import Unpacker, pack
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 CONTROL_FD = 1
 _ROOT_BYTES = 1 << 20  # made-up files and mount points only; nothing of the guest's
 _ROOT_FILES = 8192
+_COVERS = {"empty": ".empty", "hide": ".covers/hide", "cover": ".covers/"}
 _FROM_THE_HOST = ("bind", "bind?", "place")  # kinds of entries that bring a tree along
 _PROC_ATTRIBUTES = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
+_STACK_BYTES = 8 << 20  # what most systems have, whatever this host has
 _BEHIND = "/tmp"  # any directory that every Linux has; the new root covers it for a moment
 
 
@@ -49,6 +51,7 @@ class Launch:
         os.setsid()
         process.reset_personality()
         process.refuse_huge_pages()
+        process.reset_timer_slack()
         os.umask(0o022)
         os.chdir("/")
 
@@ -111,6 +114,8 @@ class Launch:
         root = keep
         os.mkdir(_BEHIND + ZYGOTE_PROC, 0o700)
         os.mkdir(f"{_BEHIND}/.empty", 0o555)
+        os.mkdir(f"{_BEHIND}/.covers", 0o700)
+        write_new(f"{_BEHIND}/.covers/hide", b"", 0)
         if proc:
             # Whole, and out of the guests' sight: the kernel lends a new proc file system
             # only to those who see one already, and identity maps are written there.
@@ -121,6 +126,7 @@ class Launch:
             tree = mounts.clone_tree("/proc", _PROC_ATTRIBUTES)
         mounts.attach(tree, _BEHIND + ZYGOTE_PROC)
         trees = iter(self.trees)
+        covers = 0
         for kind, target, *rest in self.entries:
             if kind in _FROM_THE_HOST:
                 tree_or_none = next(trees)
@@ -129,8 +135,15 @@ class Launch:
                 elif tree_or_none is not None:
                     make_mount_point(tree_or_none, _BEHIND + target)
                     mounts.attach(tree_or_none, _BEHIND + target)
-            elif kind == "empty":
-                mounts.attach(mounts.subtree(root, b".empty"), _BEHIND + target)
+            elif kind in _COVERS:
+                source = _COVERS[kind]
+                if kind == "cover":
+                    source += str(covers)
+                    covers += 1
+                    write_new(f"{_BEHIND}/{source}", rest[0])
+                over = mounts.subtree(root, source.encode())
+                mounts.change_mount(over, mounts.RDONLY | mounts.NOEXEC)
+                mounts.attach(over, _BEHIND + target)
             elif kind == "dir":
                 os.makedirs(_BEHIND + target, 0o755, exist_ok=True)
             elif kind == "link":
@@ -162,12 +175,17 @@ class Launch:
         mounts.change_mount(root, mounts.RDONLY | mounts.NOEXEC)
         os.close(root)
 
-    def execute(self, python: str, package: str, files: int, environment: dict[str, str]) -> None:
+    def execute(
+        self, python: str, search: list[str], files: int, environment: dict[str, str]
+    ) -> None:
         """Become the zygote: the guest's Python, isolated, with belljar's own directory."""
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         if hard == resource.RLIM_INFINITY or hard > files:
             resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-        boot = process.boot(package, "from belljar.zygote.server import main; main()")
+        # Before the C library starts: it takes the size of every thread's stack from this.
+        rlimits.set_rlimit("stack", _STACK_BYTES)
+        statement = "from belljar.zygote.server import main; main(fresh)"
+        boot = process.boot(search, f"fresh = frozenset(sys.modules); {statement}")
         flags = ["-I", "-S", "-B", "-X", "utf8", "-X", "frozen_modules=on"]
         os.execve(python, [python, *flags, "-c", boot], environment)
 
@@ -187,10 +205,12 @@ def make_parent(path: str) -> None:
     os.makedirs(path.rpartition("/")[0], 0o755, exist_ok=True)
 
 
-def write_new(path: str, contents: bytes) -> None:
+def write_new(path: str, contents: bytes, mode: int = 0o444) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(path, flags, 0o444)
-    os.write(fd, contents)
+    fd = os.open(path, flags, mode)
+    view = memoryview(contents)
+    while view:
+        view = view[os.write(fd, view) :]
     os.close(fd)
 
 
@@ -242,6 +262,9 @@ def launch(steps: list[list[Any]], tied: bool) -> None:
     control socket by its verb, and ends the process.
     """
     state = Launch(tied)
+    # Every tree to bind is held at once, and the host's own soft limit is none of its business.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     verb = "launch"
     try:
         for verb, *args in steps:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 CONTROL_FD = 1
 LINK_FD = 3
 _STATUS_FD = 4
+_TROUBLE_CHARS = 2000  # of what a preload has to say
 
 
 class Guest:
@@ -206,9 +207,37 @@ def tell(
         return  # gone, or so slow that it asks for nothing; its end of the socket says which
 
 
-def main() -> None:
-    """Take the settings, make what every guest needs, freeze it, serve."""
-    control = _socket.socket(fileno=CONTROL_FD)
+def preload(names: list[str], proc: str) -> str:
+    """Import the preloads; returns what went wrong, or nothing.
+
+    A fork copies one thread, so none but this one may be left.  Some libraries end theirs
+    before any fork and start them again when they are needed; so one fork comes first.
+    """
+    for name in names:
+        try:
+            agent.preload([name])
+        except BaseException as error:
+            # Code of the operator's packages: whatever it raises is the answer.
+            return f"import {name}: {type(error).__name__}: {error}"
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    threads = len(os.listdir(f"{proc}/self/task"))
+    if threads > 1:
+        return f"{', '.join(names)}: {threads - 1} threads are left running, which no fork copies"
+    return ""
+
+
+def main(fresh: frozenset[str]) -> None:
+    """Take the settings, make what every guest needs, freeze it, serve.
+
+    ``fresh`` are the names of the modules that this interpreter started with.
+    """
+    # What a preload prints must not get between the messages.
+    quiet = os.dup(CONTROL_FD)
+    os.dup2(0, CONTROL_FD)
+    control = _socket.socket(fileno=quiet)
     data, _ = fdpass.receive(control)
     if not data:
         return
@@ -219,7 +248,13 @@ def main() -> None:
     sys.path[:] = settings["search_path"]
     process.set_dumpable(False)
     process.set_name(b"belljar-zygote")
-    agent.prepare()
+    trusted = [*sys.path, *(path.rpartition("/")[0] for path in settings["stand_ins"].values())]
+    agent.prepare(fresh, settings["stand_ins"], trusted, settings["host_name"])
+    if settings["preload"]:
+        trouble = preload(settings["preload"], settings["proc"])
+        if trouble:
+            tell(control, "failed", step="preload", errno=0, text=trouble[:_TROUBLE_CHARS])
+            return
     gc.disable()
     gc.collect()
     gc.freeze()
