@@ -4,6 +4,7 @@
 #   make test       linters, type checkers and the test suite (under 10 minutes on 2 cores)
 #   make test-all   the long suite too: fuzzing, soak
 #   make bench      start-up and compute, inside against outside
+#   make compatibility   CPython's own tests and popular packages, inside against outside (20 min)
 #   make goldens    write the golden files anew, to be read before they are committed
 
 PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -12,7 +13,7 @@ PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 LONG_SECONDS ?= 600
 
-.PHONY: run test test-all bench goldens lint clean
+.PHONY: run test test-all bench compatibility goldens lint clean
 
 run: .venv/ready .venv/examples
 	$(BIN)/python examples/gallery
@@ -32,6 +33,9 @@ lint: .venv/ready
 
 bench: .venv/ready .venv/examples
 	$(BIN)/python -m bench
+
+compatibility: .venv/ready
+	$(BIN)/python -m compatibility
 
 goldens: .venv/ready
 	$(BIN)/python tests/bpf/test_golden.py
