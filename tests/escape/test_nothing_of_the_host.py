@@ -15,7 +15,6 @@ import os
 import platform
 import pwd
 import re
-import resource
 import shutil
 import socket
 import subprocess

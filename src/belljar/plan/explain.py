@@ -207,6 +207,8 @@ def _entry(entry: Sequence[Any]) -> tuple[str, str, str]:
         return (target, rest[0], "symbolic link")
     if kind == "cover":
         return (target, "made up", f"{len(rest[0])} bytes, in place of what is there")
+    if kind == "only":
+        return (target, "made up", f"directory of {len(rest[0])} modules, hides what is there")
     if kind == "hide":
         return (target, "made up", "a file that cannot be read, hides what is there")
     return (target, "made up", "empty, hides what is there" if kind == "empty" else "directory")

@@ -21,6 +21,7 @@ from .root import (
     SYSTEM_INFO_FILES,
     TIME_ZONES,
     Place,
+    dynload_inside,
     hidden,
     links,
     make_entries,
@@ -96,7 +97,7 @@ def make_plan(
             ),
         )
         launch += (_execute_inside(interpreter, code),)
-        search = (stdlib_inside(interpreter), DYNLOAD)
+        search = (stdlib_inside(interpreter), dynload_inside(interpreter))
         site = (site_inside(interpreter),) if packages.entries else ()
         work = "/work"
         stand_ins = stand_ins_inside(code)
@@ -195,7 +196,7 @@ def _launch_isolated(
 
 def _execute_inside(interpreter: Interpreter, code: Code) -> Step:
     path = f"/usr/bin/{python_name(interpreter)}"
-    modules = [DYNLOAD, *([RUNTIME] if code.whitelist.runtime else [])]
+    modules = [dynload_inside(interpreter), *([RUNTIME] if code.whitelist.runtime else [])]
     return Step("execute", (path, [PACKAGE, *modules], ZYGOTE_FILES, _ENVIRONMENT))
 
 
@@ -255,7 +256,9 @@ def _confine(
 
 
 def _rules_inside(code: Code, places: tuple[Place, ...]) -> list[tuple[str, int]]:
-    trees = [DYNLOAD, stdlib_inside(code.interpreter), site_inside(code.interpreter)]
+    trees = [stdlib_inside(code.interpreter), site_inside(code.interpreter)]
+    if dynload_inside(code.interpreter) == DYNLOAD:
+        trees.append(DYNLOAD)
     if code.stand_ins:
         trees.append(STAND_INS)
     rules = [

@@ -23,7 +23,7 @@ DEVICE = RDONLY | NOSUID | NOEXEC  # read-only: contents of a device node can st
 
 ZYGOTE_PROC = "/.zygote"  # a whole proc file system, for the zygote alone
 LIBRARIES = "/usr/lib/belljar/lib"  # shared libraries, by the names the loader asks for
-DYNLOAD = "/usr/lib/belljar/dynload"  # the standard extension modules that are allowed
+DYNLOAD = "/usr/lib/belljar/dynload"  # extension modules, where the library has no place for them
 RUNTIME = "/usr/lib/belljar/runtime"  # those that only the zygote may have
 STAND_INS = "/usr/lib/belljar/stand-ins"  # the operator's Python files for refused modules
 PACKAGE = "/usr/lib/belljar/python"  # belljar itself, for the zygote
@@ -107,6 +107,13 @@ def stdlib_inside(interpreter: Interpreter) -> str:
     return f"/usr/{interpreter.platlibdir}/{python_name(interpreter)}"
 
 
+def dynload_inside(interpreter: Interpreter) -> str:
+    """Where the standard extension modules are inside: where the interpreter looks by itself."""
+    if f"{interpreter.stdlib}/lib-dynload" in interpreter.dynload:
+        return f"{stdlib_inside(interpreter)}/lib-dynload"
+    return DYNLOAD
+
+
 def _name(path: str) -> str:
     return path.rpartition("/")[2]
 
@@ -140,7 +147,8 @@ def make_entries(
     is missing), ``["place", …]`` (a granted path: mounted last, by descriptors), ``["file", target, contents]``,
     ``["link", target, to]``, ``["dir", target]``; or, over what a bind brought along,
     ``["empty", target]`` (a directory without anything in it), ``["hide", target]`` (a file
-    that nobody can read) or ``["cover", target, contents]`` (another file).
+    that nobody can read), ``["cover", target, contents]`` (another file) or
+    ``["only", target, names]`` (a directory of just these names, for binds to come).
     """
     interpreter, packages = code.interpreter, code.packages
     name = python_name(interpreter)
@@ -158,13 +166,14 @@ def make_entries(
     # are shown one by one, so that one that is not allowed is nowhere, and if a way to its
     # file were found it could not be mapped as code.
     bind(stdlib, interpreter.stdlib, READ_ONLY | NOEXEC)
-    for source in interpreter.dynload:
-        below = source.removeprefix(interpreter.stdlib + "/")
-        if below != source:
-            entries.append(["empty", f"{stdlib}/{below}"])
-    entries.append(["dir", DYNLOAD])
-    for _, source in code.whitelist.shown:
-        bind(f"{DYNLOAD}/{_name(source)}", source, READ_ONLY)
+    dynload = dynload_inside(interpreter)
+    shown = [source for _, source in code.whitelist.shown]
+    if dynload == DYNLOAD:
+        entries.append(["dir", DYNLOAD])
+    else:
+        entries.append(["only", dynload, [_name(source) for source in shown]])
+    for source in shown:
+        bind(f"{dynload}/{_name(source)}", source, READ_ONLY)
     for _, source in code.whitelist.runtime:
         bind(f"{RUNTIME}/{_name(source)}", source, READ_ONLY)
     for part in code.stdlib_names:

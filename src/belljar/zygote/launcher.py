@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 CONTROL_FD = 1
 _ROOT_BYTES = 1 << 20  # made-up files and mount points only; nothing of the guest's
 _ROOT_FILES = 8192
-_COVERS = {"empty": ".empty", "hide": ".covers/hide", "cover": ".covers/"}
+_COVERS = {
+    "empty": ".empty",
+    "hide": ".covers/hide",
+    "cover": ".covers/",
+    "only": ".covers/",
+}
 _FROM_THE_HOST = ("bind", "bind?", "place")  # kinds of entries that bring a tree along
 _PROC_ATTRIBUTES = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
 _STACK_BYTES = 8 << 20  # what most systems have, whatever this host has
@@ -137,10 +142,15 @@ class Launch:
                     mounts.attach(tree_or_none, _BEHIND + target)
             elif kind in _COVERS:
                 source = _COVERS[kind]
-                if kind == "cover":
+                if kind in ("cover", "only"):
                     source += str(covers)
                     covers += 1
+                if kind == "cover":
                     write_new(f"{_BEHIND}/{source}", rest[0])
+                elif kind == "only":
+                    os.mkdir(f"{_BEHIND}/{source}", 0o555)
+                    for name in rest[0]:
+                        write_new(f"{_BEHIND}/{source}/{name}", b"")
                 over = mounts.subtree(root, source.encode())
                 mounts.change_mount(over, mounts.RDONLY | mounts.NOEXEC)
                 mounts.attach(over, _BEHIND + target)
