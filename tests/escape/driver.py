@@ -1,6 +1,6 @@
 """Runs one attack in a sandbox and says how it ended, as the cases' runner expects.
 
-    python driver.py [--layer-off] [--wall SECONDS] [--before FILE] FILE {script|main}
+    python driver.py [--layer-off] [--open] [--wall SECONDS] [--before FILE] FILE {script|main}
 
 What: one run under the empty policy, after another one where ``--before`` names it.  Because:
 the runner judges a command from outside.  Then: for ``main`` the value of ``main()`` is brought
@@ -42,6 +42,7 @@ def use(value: object) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--layer-off", action="store_true")
+    parser.add_argument("--open", action="store_true", help="with every C module that there is")
     parser.add_argument("--wall", type=float, default=5.0)
     parser.add_argument("--before", default="-")
     parser.add_argument("path", type=Path)
@@ -50,6 +51,8 @@ def main() -> int:
     machine.explain_refusals = not options.layer_off
     # One busy thread would reach both limits together; the cases expect the wall clock's.
     policy = belljar.Policy().limit(wall_s=options.wall).allow(cpu_s=options.wall + 1)
+    if options.open:
+        policy = policy.allow(modules=["*"])
     if options.before != "-":
         belljar.run(Path(options.before).read_bytes(), policy, name="before.py")
     code = options.path.read_bytes()

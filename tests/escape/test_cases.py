@@ -109,9 +109,13 @@ def test_K1_two_attacks_of_each_class_without_the_layer(cases: Path, tmp_path: P
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("layer", ["--layer-off", ""], ids=["layer off", "layer on"])
-def test_K1_every_attack_is_contained(cases: Path, tmp_path: Path, layer: str) -> None:
-    command = driver(*([layer] if layer else []))
+@pytest.mark.parametrize(
+    "options",
+    [["--layer-off"], [], ["--layer-off", "--open"]],
+    ids=["layer off", "layer on", "whitelist open"],
+)
+def test_K1_every_attack_is_contained(cases: Path, tmp_path: Path, options: list[str]) -> None:
+    command = driver(*options)
     rows = run_cases(cases, tmp_path, command, "--require-typed", "--skip", r"^kern\.tty$")
     assert failures(rows) == {}
     wanted = {case["id"] for case in load(cases) if case["plain"] != "tty"}

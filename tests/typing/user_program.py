@@ -22,8 +22,13 @@ def totals(numbers: list[int], listen: Callable[[str, bytes], None]) -> int:
             env={"LANG": "C.UTF-8"},
             argv=["--fast"],
             packages=["numpy"],
+            modules=["_curses", "numpy.*"],
+            stand_ins={"readline": "/srv/readline.py"},
+            python="/srv/venv",
+            jit=True,
             system_info=True,
         )
+        .block(modules=["*"], packages=["scipy"], functions=["os:system"], builtins=["eval"])
         .limit(wall_s=2, cpu_s=2.5, memory_bytes=256 * 2**20, output_bytes=2**20)
     )
     strict: Policy = policy & Policy()
@@ -39,6 +44,7 @@ def totals(numbers: list[int], listen: Callable[[str, bytes], None]) -> int:
         files={"a.txt": "text", "b.bin": b"bytes"},
         name="totals.py",
         on_output=listen,
+        preload=["json"],
     )
     stages: dict[str, float] = dict(result.usage.stages)
     peak: int = result.usage.peak_memory_bytes
