@@ -87,8 +87,9 @@ class Prepared:
         # granted places are still those that it mounted.
         self.places = places
         self.identity = identity(places)
-        made_of = (plan.launch, plan.search_path, plan.stand_ins, self.identity, preload)
-        self.zygote_key = repr(made_of)
+        made_of = (plan.launch, plan.search_path, plan.stand_ins, self.identity, plan.filter.jit)
+        # What a preload may bring along is a matter of the policy; without one nothing comes.
+        self.zygote_key = repr((made_of, preload, plan.refused if preload else ()))
         self.steps = [step.as_list() for step in plan.guest]
         read = [p.inside if plan.isolated else p.host for p in places]
         write = [p.inside if plan.isolated else p.host for p in places if p.writable]
@@ -177,7 +178,31 @@ def plan_for(policy: Policy, support: Support) -> Plan:
 
 def _prepare(policy: Policy, support: Support, preload: tuple[str, ...] = ()) -> Prepared:
     places = _resolve_places(policy)
-    return Prepared(make_plan(policy, support, _find_code(policy), places), places, preload)
+    code = _find_code(policy)
+    _refuse_writable_code(places, code)
+    return Prepared(make_plan(policy, support, code, places), places, preload)
+
+
+def _refuse_writable_code(places: tuple[Place, ...], code: Code) -> None:
+    """No guest may write where the code lies that it, or the next one, is lent.
+
+    What it put there would be mapped as code by the other name, or run in the zygote by a
+    preload, whatever the mount of the grant says.
+    """
+    interpreter, packages = code.interpreter, code.packages
+    lent = [interpreter.executable, interpreter.stdlib, *interpreter.dynload, code.belljar]
+    lent += [source for _, source in (*interpreter.libraries, *packages.libraries)]
+    lent += [source for _, source in (*packages.entries, *code.stand_ins)]
+    if interpreter.loader is not None:
+        lent.append(interpreter.loader[1])
+    for place in places:
+        for source in lent if place.writable else ():
+            if f"{source}/".startswith(f"{place.host}/") or place.host.startswith(f"{source}/"):
+                raise PolicyError(
+                    "grants.write",
+                    f"{place.host} and {source}, which guests run as code, are in one tree; "
+                    "grant a directory apart from it",
+                )
 
 
 def _find_code(policy: Policy) -> Code:
@@ -219,6 +244,11 @@ def _find_stand_ins(policy: Policy) -> tuple[tuple[str, str], ...]:
         except OSError as error:
             raise PolicyError(key, f"{path}: {error.strerror}") from None
         check_host(real, key)
+        if real != os.path.normpath(path):
+            # As with granted paths: whoever can put a link there would choose what is shown.
+            raise PolicyError(
+                key, f"{path} leads through a symbolic link to {real}; if that is meant, name it"
+            )
         if not os.path.isfile(real):
             raise PolicyError(key, f"{path} is not a file")
         found.append((module, real))

@@ -106,6 +106,8 @@ class Zygote:
             "search_path": list(plan.search_path),
             "stand_ins": dict(plan.stand_ins),
             "preload": list(preload),
+            "refused": list(plan.refused),
+            "jit": plan.filter.jit,
             "host_name": "" if plan.filter.uname else HOST_NAME.decode(),
         }
         self._tell(pack("settings", **settings))

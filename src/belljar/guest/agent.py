@@ -84,10 +84,21 @@ def prepare(
     sys.path_importer_cache.clear()
 
 
-def preload(names: list[str]) -> None:
-    """In the zygote, once: import what all guests share; raises what an import raises."""
-    for name in names:
-        __import__(name)
+def preload(names: list[str], refused: list[str]) -> None:
+    """In the zygote, once: import what all guests share; raises what an import raises.
+
+    ``refused`` C modules are no more to be had than in a guest.
+    """
+
+    def note(kind: str, name: str, grant: str) -> None:
+        """Nobody is there yet to be told."""
+
+    _imports.refuse(frozenset(refused) - imports.OF_THE_ZYGOTE, (), note)
+    try:
+        for name in names:
+            __import__(name)
+    finally:
+        _imports.refuse_nothing()
 
 
 def _text(fd: int, mode: str, errors: str) -> io.TextIOWrapper:

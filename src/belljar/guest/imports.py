@@ -74,6 +74,10 @@ class Imports:
             if self._is_refused(name):
                 del sys.modules[name]
 
+    def refuse_nothing(self) -> None:
+        """As it was before ``refuse``."""
+        self._refused, self._rules, self._note = frozenset(), {}, None
+
     def after(self, name: str, act: Callable[[Any], None]) -> None:
         """Do something to a module once it is loaded, at once if it is."""
         module = sys.modules.get(name)
@@ -158,31 +162,54 @@ def hide_the_zygotes() -> None:
 # ---------------------------------------------------------------------- bytecode
 
 
-class _SourceOnly(external.SourceFileLoader):
-    """Compiles the source, whatever lies in ``__pycache__``."""
-
-    def path_stats(self, path: str) -> Any:
-        raise OSError("bytecode here is not trusted")
-
-
 def read_bytecode_only_from(trusted: list[str]) -> None:
-    """No ``.pyc`` file is loaded from any place but these (C2)."""
+    """No ``.pyc`` file is loaded from any place but these (C2).
+
+    The loaders themselves refuse it, because a specification made for a file by its path
+    (``importlib.util.spec_from_file_location``) asks no path hook.  The hook is for files
+    without source: elsewhere they are not found, so that a search goes on.
+    """
     import zipimport
 
     usual = sys.path_hooks[-1]
     roots = tuple(root + "/" for root in trusted)
 
+    def trusts(place: str) -> bool:
+        return place.startswith(roots) and "/../" not in place
+
     def hook(path: str) -> Any:
-        place = path + "/"
-        if place.startswith(roots) and "/../" not in place:
-            return usual(path)
-        return source_only(path)
+        return usual(path) if trusts(path + "/") else source_only(path)
 
     source_only = external.FileFinder.path_hook(
-        (_SourceOnly, external.SOURCE_SUFFIXES),
+        (external.SourceFileLoader, external.SOURCE_SUFFIXES),
         (external.ExtensionFileLoader, _imp.extension_suffixes()),
     )
     sys.path_hooks[-1] = hook
+
+    code_of_source = external.SourceFileLoader.get_code
+    code_of_bytecode = external.SourcelessFileLoader.get_code
+
+    def from_source(self: Any, fullname: str) -> Any:
+        path = self.get_filename(fullname)
+        if trusts(path):
+            return code_of_source(self, fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+    def from_bytecode(self: Any, fullname: str) -> Any:
+        path = self.get_filename(fullname)
+        if trusts(path):
+            return code_of_bytecode(self, fullname)
+        raise ImportError("bytecode here is not trusted", name=fullname, path=path)
+
+    for loader, get_code in (
+        (external.SourceFileLoader, from_source),
+        (external.SourcelessFileLoader, from_bytecode),
+    ):
+        # Under this name tracebacks leave the frame out, as all of the import system's.
+        file = code_of_bytecode.__code__.co_filename
+        get_code.__code__ = get_code.__code__.replace(co_filename=file, co_name="get_code")
+        get_code.__name__ = get_code.__qualname__ = "get_code"
+        setattr(loader, "get_code", get_code)  # noqa: B010
     # Rows are (suffix, is bytecode, is a package).
     zipimport._zip_searchorder = tuple(  # type: ignore[attr-defined]
         row

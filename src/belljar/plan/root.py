@@ -185,12 +185,16 @@ def make_entries(
         else:
             entries.append(["cover", f"{stdlib}/{part}", contents])
     site = site_inside(interpreter)
+    native = dict.fromkeys((*(path for _, path in packages.modules), *packages.bundled))
     for inside, source in packages.entries:
-        executable = any(
-            path == inside or path.startswith(inside + "/")
-            for path in (*(path for _, path in packages.modules), *packages.bundled)
-        )
-        bind(f"{site}/{inside}", source, READ_ONLY if executable else READ_ONLY | NOEXEC)
+        own = [path for path in native if path == inside or path.startswith(inside + "/")]
+        lent = [path for path in own if path not in code.whitelist.hidden]
+        # Where a part is refused, code is what is allowed by name, and nothing beside it: a
+        # copy of what is refused may lie there under a name that says nothing.
+        whole = bool(lent) and lent == own
+        bind(f"{site}/{inside}", source, READ_ONLY if whole else READ_ONLY | NOEXEC)
+        for path in () if whole else lent:
+            bind(f"{site}/{path}", source + path.removeprefix(inside), READ_ONLY)
     for path in code.whitelist.hidden:
         entries.append(["hide", f"{site}/{path}"])
     for module, source in code.stand_ins:

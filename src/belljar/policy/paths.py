@@ -47,6 +47,7 @@ class PathGrant(Record):
 
 # Inside path -> why nothing can be granted there, or beneath it.
 RESERVED_TREES: dict[str, str] = {
+    "/.covers": "it belongs to belljar itself",
     "/.empty": "it belongs to belljar itself",
     "/.places": "it belongs to belljar itself",
     "/.zygote": "it belongs to belljar itself",

@@ -80,9 +80,9 @@ def resolve_packages(
     sites = [Site(path) for path in interpreter.site_dirs]
     members = _close(names, interpreter, sites, blocked)
     entries = _entries(members, sites, interpreter.cache_tag)
-    native = _native(members)
-    libraries, missing = _libraries(native, entries, interpreter)
-    modules = {(_module(path), path) for _, path in native}
+    native = _native(entries)
+    libraries, missing = _libraries([host for _, _, host in native], entries, interpreter)
+    modules = {(_module(name), path) for name, path, _ in native}
     return PackageSet(
         tuple(sorted((member.name, member.version) for member in members)),
         entries,
@@ -325,24 +325,32 @@ def _add_bytecode(entries: dict[str, str], site: str, path: str, cache_tag: str)
 # -- which libraries of the system --------------------------------------------------------
 
 
-def _native(members: list[Installed]) -> list[tuple[str, str]]:
-    """(site directory, path relative to it) of the shared objects of ``members``."""
+def _native(entries: tuple[tuple[str, str], ...]) -> list[tuple[str, str, str]]:
+    """(path as named, path of the file, its path on this host) of the shared objects there.
+
+    The first two are relative to site-packages and differ for a symbolic link.  Looked for on
+    the disk, because a list of files does not know what was made later, and what is not known
+    here cannot be kept from a guest.
+    """
     found: list[tuple[str, str]] = []
-    for member in members:
-        found += [
-            (member.site, path)
-            for path in member.files
-            if _is_shared_object(path) and not path.startswith(("/", "../"))
-        ]
-        for directory in member.directories:
-            for above, _, names in os.walk(f"{member.site}/{directory}"):
-                inside = above.removeprefix(member.site + "/")
-                found += [
-                    (member.site, f"{inside}/{name}")
-                    for name in sorted(names)
-                    if _is_shared_object(name)
-                ]
-    return found
+    for inside, host in entries:
+        if _is_shared_object(inside):
+            found.append((inside, host))
+        for above, _, names in os.walk(host):
+            below = inside + above.removeprefix(host)
+            found += [(f"{below}/{name}", f"{above}/{name}") for name in sorted(names)]
+    native: list[tuple[str, str, str]] = []
+    for name, host in found:
+        if not _is_shared_object(name):
+            continue
+        if not os.path.islink(host):
+            native.append((name, name, host))
+            continue
+        real = os.path.realpath(host)
+        for inside, place in entries:
+            if real == place or real.startswith(place + "/"):
+                native.append((name, inside + real.removeprefix(place), real))
+    return native
 
 
 def _is_shared_object(path: str) -> bool:
@@ -359,12 +367,11 @@ def _module(path: str) -> str:
 
 
 def _libraries(
-    native: list[tuple[str, str]],
+    modules: list[str],
     entries: tuple[tuple[str, str], ...],
     interpreter: Interpreter,
 ) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
     """What these shared objects need from outside, found and missing."""
-    modules = [f"{site}/{path}" for site, path in native]
     if not modules:
         return (), ()
     loader = interpreter.loader

@@ -276,7 +276,7 @@ def _ask(command: str) -> _Facts:
     try:
         facts = json.loads(output)
         implementation, version = str(facts["implementation"]), tuple(map(int, facts["version"]))
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
         said = complaint.decode("utf-8", "replace").strip().partition("\n")[0][:120]
         raise _error(
             f"{command!r} does not answer as a CPython does" + (f": {said}" if said else "")
@@ -292,17 +292,33 @@ def _ask(command: str) -> _Facts:
         return _Facts(
             implementation=implementation,
             version=version,
-            executable=str(facts["executable"]),
+            executable=_path(facts["executable"]),
             cache_tag=str(facts["cache_tag"]),
-            prefix=str(facts["prefix"]),
-            exec_prefix=str(facts["exec_prefix"]),
-            platlibdir=str(facts["platlibdir"]),
-            os_file=str(facts["os_file"]),
+            prefix=_path(facts["prefix"]),
+            exec_prefix=_path(facts["exec_prefix"]),
+            platlibdir=_file_name(facts["platlibdir"]),
+            os_file=_path(facts["os_file"]),
             builtins=tuple(map(str, facts["builtins"])),
-            site_dirs=tuple(map(str, facts["site_dirs"])),
+            site_dirs=tuple(map(_path, facts["site_dirs"])),
         )
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):
         raise _error(f"{command!r} does not answer as a CPython does") from None
+
+
+def _path(said: object) -> str:
+    """Text that the kernel takes as a path; ``ValueError`` for other text."""
+    text = str(said)
+    if b"\0" in os.fsencode(text):
+        raise ValueError(text)
+    return text
+
+
+def _file_name(said: object) -> str:
+    """Text that names an entry of a directory; ``ValueError`` for other text."""
+    text = _path(said)
+    if "/" in text or text in ("", ".", ".."):
+        raise ValueError(text)
+    return text
 
 
 def _run(argv: list[str]) -> tuple[bytes, bytes]:
