@@ -162,9 +162,12 @@ def scan_process():
             start = max(low, high - 4096)
             top = b"".join(memory(start, high))
             seed = getauxval(25) - start  # AT_RANDOM: sixteen bytes of chance
-            top = top[:seed] + bytes(16) + top[seed + 16 :]
+            if seed >= 0:
+                top = top[:seed] + bytes(16) + top[seed + 16 :]
+            # Its place is a random distance below the rest: AT_PLATFORM, told with the others.
+            platform = ctypes.string_at(getauxval(15)) if getauxval(15) else b""
             for text in top.split(b"\0"):
-                if len(text) > 3 and all(32 <= byte < 127 for byte in text):
+                if len(text) > 3 and text != platform and all(32 <= byte < 127 for byte in text):
                     tell("top of the stack", text)
         elif name:
             tell("mapped: name", name)

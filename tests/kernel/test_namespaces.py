@@ -120,6 +120,35 @@ def test_a_host_name_that_does_nothing_is_noticed():
     assert "did not take effect" in run_confined(body)
 
 
+@pytest.mark.skipif("time" not in SUPPORT.namespaces, reason="no time namespaces here")
+def test_clocks_are_others_for_the_children(user):
+    def body():
+        import os
+        import time
+
+        from belljar.kernel import namespaces, process
+
+        uid, gid = os.getuid(), os.getgid()
+        namespaces.unshare(["user", "time"])
+        own = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY)
+        namespaces.map_identity(0, 0, uid, gid, own)
+        before = time.monotonic()
+        ahead = namespaces.set_clocks(70_000, own)
+        reader, writer = os.pipe()
+        if process.raw_clone(namespaces.SIGCHLD) == 0:
+            clocks = (time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME)
+            os.write(writer, repr([time.clock_gettime(clock) for clock in clocks]).encode())
+            os._exit(0)
+        os.wait()
+        return before, ahead, os.read(reader, 100).decode()
+
+    before, ahead, told = run_confined(body, user=user)
+    monotonic, boot = (float(word) for word in told.strip("[]").split(","))
+    assert 70_000 < boot <= 70_000 + 600
+    assert 70_000 < monotonic <= boot
+    assert 0 <= monotonic - ahead - before < 600
+
+
 def test_an_empty_network(user):
     def body():
         import errno

@@ -52,6 +52,7 @@ MACHINES: dict[str, Support] = {
     "full_root_without_admin": FULL.replace(uid=0, gid=0, mounts_as_root=False),
     "full_aarch64": FULL.replace(machine="aarch64"),
     "full_without_cgroup_namespace": FULL.replace(namespaces=ALL - {"cgroup"}),
+    "full_without_time_namespace": FULL.replace(namespaces=ALL - {"time"}),
     "masked_proc": FULL.replace(proc=False, container="Podman"),
     "docker_root": DOCKER.replace(uid=0, gid=0),
     "docker_user": DOCKER,

@@ -8,6 +8,7 @@ import time
 from ..drivers import blocking
 from ..errors import PolicyError, SetupFailed
 from ..policy import Policy
+from ..policy.rules import ALLOW, BLOCK, EVERY, Rules
 from ..wire.errors import NotConvertible
 from ..wire.events import Run
 from ..wire.limits import ARGUMENTS, MESSAGE, NAME_CHARS, Budget
@@ -77,7 +78,7 @@ def run(
     except SetupFailed as error:
         # The launch was the probe.  If this machine turns out to be another than assumed,
         # there is another plan for it, or a full account of what is missing.
-        if error.retryable or not machine.reconsider():
+        if error.retryable or error.stage == "preload" or not machine.reconsider():
             raise
     return _with_shared(order, policy, modules, feed, on_output)
 
@@ -92,6 +93,15 @@ def check_preload(preload: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(preload))
 
 
+def check_allowed(preload: tuple[str, ...], policy: Policy, refused: tuple[str, ...]) -> None:
+    """A preload that no guest may import is a contradiction, not a missing module."""
+    rules = Rules(ALLOW, dict(pair for pair in policy.modules.pairs if pair[0] != EVERY))
+    for index, name in enumerate(preload):
+        if name not in policy.stand_ins and (name in refused or rules.at(name) == BLOCK):
+            grant = f'allow(modules=["{name}"])'
+            raise PolicyError(f"preload[{index}]", f"the policy does not allow {name}; {grant}")
+
+
 def _with_shared(
     order: Run,
     policy: Policy,
@@ -101,6 +111,7 @@ def _with_shared(
 ) -> Result:
     began = time.monotonic()
     prepared = machine.prepare(policy, preload)
+    check_allowed(preload, policy, prepared.plan.refused)
     return execute(prepared, machine.shared(prepared), order, feed, on_output, began)
 
 

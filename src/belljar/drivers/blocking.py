@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import os
 import select
 import time
@@ -9,7 +10,7 @@ import time
 from ..engine import events as e
 from ..engine.attempt import Attempt
 from ..errors import WorkerDied
-from ..kernel import fdpass
+from ..kernel import fdpass, process
 from ..wire.control import Unpacker
 
 TYPE_CHECKING = False
@@ -94,6 +95,7 @@ class _Loop:
         zygote.ensure_ready()
         asked = max(requested, zygote.ready_at)
         self.zygote_s = asked - began
+        self.ahead_s = zygote.ahead_s
         self.attempt = Attempt(order, limits, budget, asked)
         self.watch(ends.status.fileno(), self.on_status)
         self.watch(ends.link.fileno(), self.on_link)
@@ -185,6 +187,8 @@ class _Loop:
             self.tell(e.ZygoteGone())
             return
         for kind, fields in Unpacker().feed(data):
+            if "at" in fields:
+                fields["at"] -= self.ahead_s
             if kind == "spawned":
                 (self.ends.pidfd,) = descriptors
                 self.clock = _cpu_clock(self.ends.pidfd)
@@ -234,7 +238,9 @@ class _Loop:
         fd = self.ends.link.fileno()
         while self.outgoing:
             try:
-                del self.outgoing[: self.ends.link.send(self.outgoing[:_PIECE])]
+                del self.outgoing[
+                    : self.ends.link.send(self.outgoing[:_PIECE], _socket.MSG_NOSIGNAL)
+                ]
             except BlockingIOError:
                 self.poll.modify(fd, select.POLLIN | select.POLLOUT)
                 return
@@ -260,7 +266,9 @@ class _Loop:
         if fd is None:
             return
         try:
-            self.feed.pending = self.feed.pending[os.write(fd, self.feed.pending[:_PIECE]) :]
+            self.feed.pending = self.feed.pending[
+                process.write_to_guest(fd, self.feed.pending[:_PIECE]) :
+            ]
         except BlockingIOError:
             return
         except BrokenPipeError:

@@ -20,6 +20,7 @@ from ..kernel import fdpass, process
 from ..plan.make import HOST_NAME
 from ..plan.root import ZYGOTE_PROC
 from ..wire.control import Unpacker, pack
+from ..wire.errors import RemoteError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,8 +79,12 @@ class Zygote:
         self._ready = False
         self._closed = False
         self.ready_at = math.inf  # on the monotonic clock
+        self.ahead_s = 0.0  # how far its monotonic clock is ahead of this process's
         self._child: _Child | None = None
         self._errors = -1
+        self._said = b""  # the end of what came from there
+        self._preload = preload
+        self._stage = "zygote"  # what it is at, for the message if it fails
         steps = [step.as_list() for step in plan.launch]
         try:
             self._control, control = fdpass.message_pair()
@@ -216,9 +221,10 @@ class Zygote:
         """Wait until the zygote serves.  Raises ``SetupFailed`` with the step that failed."""
         while not self._ready:
             left = self._began + START_S - time.monotonic()
-            if left <= 0 or not _readable(self._control, left):
+            if left <= 0 or not self._wait(left):
+                text = f"{self._doing()}not ready after {START_S:g} s"
                 self.close()
-                raise SetupFailed("zygote", f"not ready after {START_S:g} s", retryable=True)
+                raise SetupFailed(self._stage, text, retryable=True)
             try:
                 data, _ = fdpass.receive(self._control)
             except ConnectionResetError:
@@ -226,17 +232,29 @@ class Zygote:
             if not data:
                 text = self._last_words()
                 self.close()
-                raise SetupFailed("zygote", f"it ended before it was ready: {text}")
-            ((kind, fields),) = Unpacker().feed(data)
+                how = self._child.how_it_ended() if self._child is not None else ""
+                text = f"{self._doing()}it ended before it was ready{how}: {text}"
+                raise SetupFailed(self._stage, text)
+            try:
+                ((kind, fields),) = Unpacker().feed(data)
+            except (RemoteError, ValueError) as error:
+                # A preload writes to descriptors that are not its own.
+                text = f"{self._doing()}it sent what is no message"
+                self.close()
+                raise SetupFailed(self._stage, text) from error
             if kind == "launched":
                 self._adopt(fields["pid"])
+                self.ahead_s = fields["ahead_s"]
             elif kind == "failed":
                 self.close()
-                text = f"{fields['text']} [errno {fields['errno']}]"
+                number = fields["errno"]
+                text = fields["text"] + (f" [errno {number}]" if number else "")
                 raise SetupFailed(fields["step"], text, retryable=fields["errno"] in SHORTAGES)
+            elif kind == "preloading":
+                self._stage = "preload"
             else:
                 self._ready = True
-                self.ready_at = fields["at"]
+                self.ready_at = fields["at"] - self.ahead_s
         self._close_errors()
 
     def _adopt(self, pid: int) -> None:
@@ -245,12 +263,36 @@ class Zygote:
         if launcher is not None:
             launcher.wait()
 
-    def _last_words(self) -> str:
+    def _wait(self, timeout_s: float) -> bool:
+        """Wait for the next message, and take in what else is said: a full pipe would stop it."""
+        until = time.monotonic() + timeout_s
+        poll = select.poll()
+        poll.register(self._control.fileno(), select.POLLIN)
+        poll.register(self._errors, select.POLLIN)
+        while (left := until - time.monotonic()) > 0:
+            ready = dict(poll.poll(left * 1000))
+            if self._control.fileno() in ready:
+                return True
+            if ready and not self._hear():
+                poll.unregister(self._errors)
+        return False
+
+    def _hear(self) -> bool:
+        """Read from the pipe of errors without waiting; False at its end."""
         os.set_blocking(self._errors, False)
         try:
-            text = os.read(self._errors, 1 << 16)[-_ERROR_BYTES:]
+            data = os.read(self._errors, 1 << 16)
         except BlockingIOError:
-            text = b""
+            return True
+        self._said = (self._said + data)[-_ERROR_BYTES:]
+        return bool(data)
+
+    def _doing(self) -> str:
+        return f"import {', '.join(self._preload)}: " if self._stage == "preload" else ""
+
+    def _last_words(self) -> str:
+        self._hear()
+        text = self._said
         return text.decode("utf-8", "replace").strip() or "it said nothing"
 
     @property
@@ -300,6 +342,15 @@ class _Child:
             self._pidfd: int | None = process.open_pidfd(pid)
         except ProcessLookupError:
             self._pidfd = None
+        self._status = 0
+
+    def how_it_ended(self) -> str:
+        """In words, as far as this process was told."""
+        code = os.waitstatus_to_exitcode(self._status)
+        if code > 0:
+            return f" with exit code {code}"
+        # SIGKILL may be our own.
+        return f" by signal {-code}" if code < 0 and -code != process.SIGKILL else ""
 
     def end(self) -> None:
         """Kill it and wait until it is gone."""
@@ -316,7 +367,7 @@ class _Child:
         poll.poll()
         self.forget()
         try:
-            os.waitpid(self._pid, os.WNOHANG)
+            _, self._status = os.waitpid(self._pid, os.WNOHANG)
         except ChildProcessError:
             return
 
@@ -325,12 +376,6 @@ class _Child:
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
-
-
-def _readable(sock: _socket.socket, timeout_s: float) -> bool:
-    poll = select.poll()
-    poll.register(sock.fileno(), select.POLLIN)
-    return bool(poll.poll(timeout_s * 1000))
 
 
 def _hung_up(sock: _socket.socket) -> bool:

@@ -99,3 +99,14 @@ def reseed() -> None:
     random = sys.modules.get("numpy.random")
     if random is not None:
         random.seed()
+    uuid: Any = sys.modules.get("uuid")
+    if uuid is not None:
+        # libuuid keeps its node for itself, where nothing can change it.
+        uuid._generate_time_safe = None
+        uuid._last_timestamp = None
+        uuid._node = uuid._random_getnode()
+    multiprocessing: Any = sys.modules.get("multiprocessing.process")
+    if multiprocessing is not None:
+        import os
+
+        multiprocessing.current_process().authkey = os.urandom(32)

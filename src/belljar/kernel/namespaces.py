@@ -6,11 +6,13 @@ See namespaces(7), user_namespaces(7), pid_namespaces(7).
 from __future__ import annotations
 
 import os
+import time
 
 from .libc import address, address_of, buffer, failure, libc
 from .process import SIGKILL
 
 FLAGS: dict[str, int] = {
+    "time": 0x00000080,
     "mount": 0x00020000,
     "cgroup": 0x02000000,
     "uts": 0x04000000,
@@ -56,6 +58,27 @@ def set_host_name(name: bytes) -> None:
         raise failure("sethostname")
     if os.uname().nodename.encode() != name:
         raise OSError(0, "the host name did not take effect", "sethostname")
+
+
+def set_clocks(start_s: int, proc_self: int) -> float:
+    """Let the monotonic and boot clocks show ``start_s`` in the new time namespace, just now.
+
+    The namespace is the one that this process's next child is born into.  Returns how far its
+    monotonic clock is ahead of this process's, in seconds.  See time_namespaces(7).
+    """
+    lines = b""
+    ahead_s = 0.0
+    for name, clock in ((b"boottime", time.CLOCK_BOOTTIME), (b"monotonic", time.CLOCK_MONOTONIC)):
+        ahead_ns = start_s * 10**9 - time.clock_gettime_ns(clock)
+        lines += b"%s %d %d\n" % (name, *divmod(ahead_ns, 10**9))
+        ahead_s = ahead_ns / 1e9
+    _write(proc_self, "timens_offsets", lines)
+    with open(
+        os.open("timens_offsets", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc_self), "rb"
+    ) as file:
+        if sorted(map(bytes.split, lines.splitlines())) != sorted(map(bytes.split, file)):
+            raise OSError(0, "the clocks were not set", "timens_offsets")
+    return ahead_s
 
 
 class PidNamespaces:

@@ -11,6 +11,13 @@ import sys
 
 from .libc import address_of, buffer, failure, libc, syscall
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# The C half, which every interpreter has loaded; the Python half would bring ``enum``.
+_signal: Any = sys.modules["_signal"]
+
 PR_SET_PDEATHSIG = 1
 PR_GET_DUMPABLE = 3
 PR_SET_DUMPABLE = 4
@@ -134,6 +141,25 @@ def close_from(first: int) -> None:
         os.closerange(first, 1 << 16)
 
 
+def write_to_guest(fd: int, data: bytes | memoryview) -> int:
+    """``os.write`` to a pipe that a guest may close, which must not end the application.
+
+    Where SIGPIPE has its default action, closing a pipe kills whoever writes to it.  Sockets
+    have MSG_NOSIGNAL against that, and pipes have nothing.
+    """
+    if _signal.getsignal(_signal.SIGPIPE) is _signal.SIG_IGN:  # Python's own way
+        return os.write(fd, data)
+    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGPIPE])
+    try:
+        return os.write(fd, data)
+    except BrokenPipeError:
+        if _signal.SIGPIPE not in before:
+            _signal.sigtimedwait([_signal.SIGPIPE], 0)
+        raise
+    finally:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
+
+
 def keep_only(descriptors: list[int]) -> None:
     """Move these descriptors to 0, 1, 2, … in order and close all others.
 
@@ -155,7 +181,8 @@ def fresh_python(statement: str) -> tuple[str, list[str]]:
     """Path and arguments of this program's own Python, isolated, to execute a statement."""
     python: str = getattr(sys, "_base_executable", None) or sys.executable
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    return python, [python, "-I", "-S", "-X", "utf8", "-c", boot([package], statement)]
+    flags = ["-I", "-S", *(["-B"] if sys.dont_write_bytecode else [])]
+    return python, [python, *flags, "-X", "utf8", "-c", boot([package], statement)]
 
 
 def raw_clone(flags: int) -> int:

@@ -45,6 +45,7 @@ PURPOSES: dict[str, str] = {
     "open_sources": "take hold of what will be seen, while it is still in reach",
     "become": "give up root for an ordinary user, for ever",
     "map_identity": "say who is who in the user namespace",
+    "hide_uptime": "let its clocks not tell when this machine started",
     "first_process": "become the first process of the PID namespace",
     "set_host_name": "hide the host's name",
     "build_root": "make the tree that guests see, in an empty tmpfs",

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 HOST_NAME = b"belljar"
 GUEST_ID = 1000  # what the guest sees as its user and group
+# Since when the machine runs, as the guest sees it when its zygote starts: long enough for code
+# that takes a clock near zero for one that was never set.
+CLOCKS_START_S = 100_000
 ZYGOTE_FILES = 4096  # descriptors of the zygote: three for each guest, and some
 PID_MARK = 0x7FE1_AB1E  # stands in a filter for the guest's own pid, known only after the fork
 # One arena, because glibc reserves up to 128 MiB of address space for each thread's own, and
@@ -152,6 +155,10 @@ def _launch_isolated(
         kinds.append("uts")
     if "cgroup" in support.namespaces:
         kinds.append("cgroup")
+    clocks: tuple[Step, ...] = ()
+    if "time" in support.namespaces and not policy.system_info:
+        kinds.append("time")
+        clocks = (Step("hide_uptime", (CLOCKS_START_S,)),)
     sources = Step("open_sources", (entries,))
     # A host that is root becomes a user like any other, because a guest must not be the
     # kernel's user 0: limits do not bind it and it owns the host.
@@ -185,6 +192,7 @@ def _launch_isolated(
     return (
         Step("new_session"),
         *first,
+        *clocks,
         Step("first_process"),
         *(() if policy.system_info else (Step("set_host_name", (HOST_NAME,)),)),
         Step("build_root", (support.proc,)),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from .._record import Record
 
-NAMESPACE_KINDS = ("user", "mount", "pid", "net", "ipc", "uts", "cgroup")
+NAMESPACE_KINDS = ("user", "mount", "pid", "net", "ipc", "uts", "cgroup", "time")
+_OPTIONAL = frozenset(["cgroup", "time"])  # what they hide is little, and kernels may lack them
 
 UNPRIVILEGED_ID = 65534  # whom a host that is root lends to its guests: the overflow user
 MINIMUM_MOUNT_KERNEL = (5, 12)  # mount_setattr(2), the recursive read-only bind
@@ -44,7 +45,7 @@ class Support(Record):
     @property
     def isolated(self) -> bool:
         """Whether guests get namespaces and a canonical root of their own."""
-        return self.mounts and frozenset(NAMESPACE_KINDS) - {"cgroup"} <= self.namespaces
+        return self.mounts and frozenset(NAMESPACE_KINDS) - _OPTIONAL <= self.namespaces
 
     @property
     def counts_threads(self) -> bool:

@@ -50,6 +50,7 @@ class Launch:
         self.trees: list[int | None] = []
         self.places: list[tuple[str, int | None]] = []
         self.root = -1
+        self.ahead_s = 0.0  # how far the zygote's monotonic clock is ahead of the host's
 
     def new_session(self) -> None:
         """Leave the terminal and the job of the host: no Ctrl-C, no TIOCSTI."""
@@ -99,11 +100,17 @@ class Launch:
     def become(self, uid: int, gid: int) -> None:
         process.become(uid, gid)
 
+    def hide_uptime(self, start_s: int) -> None:
+        """The first process and its children see clocks that do not tell when this host started."""
+        own = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.ahead_s = namespaces.set_clocks(start_s, own)
+        os.close(own)
+
     def first_process(self) -> None:
         """Go on as the first process of the new PID namespace, still a child of the host."""
         pid = process.raw_clone(namespaces.CLONE_PARENT | namespaces.SIGCHLD)
         if pid:
-            os.write(CONTROL_FD, pack("launched", pid=pid))
+            os.write(CONTROL_FD, pack("launched", pid=pid, ahead_s=self.ahead_s))
             os._exit(0)
         if self.tied:
             process.die_with_parent(0)
@@ -194,8 +201,8 @@ class Launch:
             resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
         # Before the C library starts: it takes the size of every thread's stack from this.
         rlimits.set_rlimit("stack", _STACK_BYTES)
-        statement = "from belljar.zygote.server import main; main(fresh)"
-        boot = process.boot(search, f"fresh = frozenset(sys.modules); {statement}")
+        file = f"{search[0]}/belljar/zygote/boot.py"
+        boot = process.boot(search, f"exec(open({file!r}).read(), {{'__name__': '__main__'}})")
         flags = ["-I", "-S", "-B", "-X", "utf8", "-X", "frozen_modules=on"]
         os.execve(python, [python, *flags, "-c", boot], environment)
 

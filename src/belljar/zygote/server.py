@@ -21,6 +21,7 @@ from ..confine import Confinement, StepFailed
 from ..guest import agent
 from ..kernel import fdpass, namespaces, process
 from ..wire.control import Unpacker, pack
+from . import preload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 CONTROL_FD = 1
 LINK_FD = 3
 _STATUS_FD = 4
-_TROUBLE_CHARS = 2000  # of what a preload has to say
 
 
 class Guest:
@@ -207,52 +207,6 @@ def tell(
         return  # gone, or so slow that it asks for nothing; its end of the socket says which
 
 
-def preload(names: list[str], refused: list[str], proc: str) -> str:
-    """Import the preloads; returns what went wrong, or nothing.
-
-    ``refused`` C modules are refused to them too: where no mount hides their files, a preload
-    would leave their code in every guest.  A fork copies one thread, so none but this one may be left.  Some libraries end theirs
-    before any fork and start them again when they are needed; so one fork comes first.
-    """
-    for name in names:
-        try:
-            agent.preload([name], refused)
-        except BaseException as error:
-            # Code of the operator's packages: whatever it raises is the answer.
-            return f"import {name}: {type(error).__name__}: {error}"
-    pid = os.fork()
-    if pid == 0:
-        os._exit(0)
-    os.waitpid(pid, 0)
-    threads = len(os.listdir(f"{proc}/self/task"))
-    if threads > 1:
-        return f"{', '.join(names)}: {threads - 1} threads are left running, which no fork copies"
-    return ""
-
-
-def writable_code(maps: str) -> str:
-    """The first line of ``/proc/self/maps`` whose code a guest could change; else empty.
-
-    What: memory that is executable and writable, or executable and shared, or a file that is
-    mapped both as code and shared.  Because: guests inherit it, and no filter sees who made it:
-    a preload that compiles at run time, a library that asks for an executable stack.  Then: no
-    guest is made of it.  Executable memory that can only be read stays: a guest that makes it
-    writable cannot make it executable again.
-    """
-    code: dict[tuple[str, str], str] = {}  # (device, inode) -> line
-    shared: set[tuple[str, str]] = set()
-    for line in maps.splitlines():
-        _, bits, _, device, inode = line.split(None, 5)[:5]
-        if "x" in bits:
-            if "w" in bits or "s" in bits:
-                return line
-            if inode != "0":
-                code[device, inode] = line
-        elif "s" in bits:
-            shared.add((device, inode))
-    return next((line for file, line in code.items() if file in shared), "")
-
-
 def main(fresh: frozenset[str]) -> None:
     """Take the settings, make what every guest needs, freeze it, serve.
 
@@ -275,17 +229,17 @@ def main(fresh: frozenset[str]) -> None:
     trusted = [*sys.path, *(path.rpartition("/")[0] for path in settings["stand_ins"].values())]
     agent.prepare(fresh, settings["stand_ins"], trusted, settings["host_name"])
     if settings["preload"]:
-        trouble = preload(settings["preload"], settings["refused"], settings["proc"])
+        tell(control, "preloading")
+        trouble = preload.load(settings["preload"], settings["refused"], settings["proc"])
         if trouble:
-            tell(control, "failed", step="preload", errno=0, text=trouble[:_TROUBLE_CHARS])
-            return
+            tell(control, "failed", step="preload", errno=0, text=trouble)
+            os._exit(1)  # not by the way of exit functions and threads of the preload
     if not settings["jit"]:
-        with open(f"{settings['proc']}/self/maps", encoding="utf-8", errors="replace") as file:
-            found = writable_code(file.read())
+        found = preload.writable_code(f"{settings['proc']}/self/maps")
         if found:
             text = f"memory that guests could write and execute: {found}; jit=True allows it"
-            tell(control, "failed", step="native code", errno=0, text=text[:_TROUBLE_CHARS])
-            return
+            tell(control, "failed", step="native code", errno=0, text=text[: preload.TROUBLE_CHARS])
+            os._exit(1)
     gc.disable()
     gc.collect()
     gc.freeze()
