@@ -128,7 +128,8 @@ S = SECRET.encode()
  call("symlinkat", b"/", AT, S + b"l"), call("mknodat", AT, S + b"f", 0o010644, 0),
  call("fchownat", AT, S, 0, 0, 0), call("chroot", b"/tmp")]
 """,
-    "network": "[call('socket', f, k, 0) for f in (1, 2, 10, 16, 17, 40) for k in (1, 2, 3)]",
+    "network": "[call('socket', f, k, 0) for f in (1, 2, 10, 16, 17, 40) for k in (1, 2, 3) if f + k > 2]"
+    " + [call(c, call('socket', 1, 1, 0), bytes([1, 0, 0, 88]), 4) for c in ('bind', 'connect')]",
     "processes": """
 def made(*a):
     got = call(*a)

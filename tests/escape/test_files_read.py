@@ -427,10 +427,11 @@ def test_R4_the_canonical_root_holds_nothing_of_the_host() -> None:
         "zero",
     }
     assert set(tree["etc"]) == {"group", "hosts", "passwd"}
-    assert set(tree["proc"]) == {"self"}
+    assert set(tree["proc"]) == {"2", "self"}
     assert set(tree["proc"]["self"]) == {"cmdline", "comm", "fd", "maps", "stat", "statm", "status"}
     assert (tree["tmp"], tree["work"], tree[".empty"], tree[".zygote"]) == ({}, {}, {}, {})
-    assert set(tree["usr"]) <= {"bin", "lib", "lib64", "local"}
+    assert set(tree["usr"]) <= {"bin", "lib", "lib64", "local", "share"}
+    assert set(tree["usr"].get("share", {})) <= {"zoneinfo"}
     assert len(tree["usr"]["bin"]) == 1
 
 

@@ -200,7 +200,7 @@ def test_R9_what_the_system_says_is_made_up() -> None:
     assert (facts["node"], facts["hostname"]) == ("belljar", "belljar")
     assert facts["user"] == "guest"
     assert (facts["uid"], facts["groups"], facts["home"]) == (1000, [], "/work")
-    assert set(facts["users"]) == {"guest", "nobody"}
+    assert set(facts["users"]) == {"root", "guest", "nobody"}
     assert facts["environment"] == {}
     assert facts["argv"] == ["attack.py"]
     assert all(p.startswith("/usr") for p in facts["prefix"])
@@ -243,7 +243,7 @@ def test_R9_system_info_grants_the_names() -> None:
         "/etc/hostname", "/etc/machine-id", "/etc/os-release", "/etc/resolv.conf", "/etc/shadow",
         "/etc/mtab", "/etc/localtime", "/etc/ld.so.cache", "/etc/ssl", "/sys/class/dmi",
         "/sys/fs/cgroup", "/run/systemd", "/run/secrets", "/var/run/docker.sock", "/boot",
-        "/home", "/root", "/opt", "/srv", "/mnt", "/media", "/var/log", "/usr/share", "/.dockerenv",
+        "/home", "/root", "/opt", "/srv", "/mnt", "/media", "/var/log", "/usr/share/doc", "/.dockerenv",
         "/usr/local/bin", "/usr/lib/os-release", "/dev/shm", "/dev/tty", "/dev/pts", "/dev/mem",
         "/dev/kmsg", "/dev/kvm", "/dev/fuse", "/dev/ptmx", "/dev/console", "/dev/mqueue",
     ],

@@ -198,7 +198,8 @@ MEET = """
 import struct, time
 N = b"\\0belljar-meeting"
 found = {
-    "abstract": call("socket", 1, 1, 0), "queue": call("mq_open", b"meet", 0o102, 0o666, None),
+    "abstract": call("bind", call("socket", 1, 1, 0), b"\\1\\0" + N, 18),
+    "met": call("connect", call("socket", 1, 1, 0), b"\\1\\0" + N, 18), "queue": call("mq_open", b"meet", 0o102, 0o666, None),
     "segment": call("shmget", 4711, 4096, 0o1666), "semaphore": call("semget", 4711, 1, 0o1666),
     "messages": call("msgget", 4711, 0o1666), "key": call("add_key", b"user", b"meet", b"x", 1, -3),
     "fifo": call("mknodat", AT, b"/dev/shm/meet", 0o010666, 0),
