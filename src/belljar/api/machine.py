@@ -19,10 +19,9 @@ from ..plan.code import Code
 from ..plan.make import make_plan
 from ..plan.root import Place
 from ..plan.support import assume_isolated
-from ..plan.whitelist import decide
+from ..plan.whitelist import STARTS_WITH, decide
 from ..policy import Policy
 from ..policy.paths import REFUSED_HOST_TREES, RESERVED_ROOTS, RESERVED_TREES, check_host
-from ..policy.rules import EVERY
 from ..python.covers import covers
 from ..python.distributions import PackageSet
 from ..python.interpreter import describe_interpreter, link
@@ -98,8 +97,8 @@ class Prepared:
             "value_bytes": plan.limits.value_bytes,
             "env": dict(plan.policy.env),
             "refused": list(plan.refused),
-            # Patterns that name packages: pure Python is refused by name, and only so.
-            "module_rules": [pair for pair in plan.policy.modules.pairs if pair[0] != EVERY],
+            # Pure Python is refused by name, and only so.
+            "module_rules": list(plan.policy.modules.pairs),
             "builtins": dict(plan.policy.builtins.pairs),
             "blocked_functions": sorted(plan.policy.blocked_functions),
             "explain": explain_refusals,
@@ -239,6 +238,10 @@ def _find_stand_ins(policy: Policy) -> tuple[tuple[str, str], ...]:
     found: list[tuple[str, str]] = []
     for module, path in policy.stand_ins.items():
         key = f"grants.stand_ins.{module}"
+        if module in STARTS_WITH:
+            raise PolicyError(key, "the interpreter itself stands on it, so nothing can stand in")
+        if module.partition(".")[0] in ("belljar", "__main__"):
+            raise PolicyError(key, "this name is taken inside")
         try:
             real = os.path.realpath(path, strict=True)
         except OSError as error:

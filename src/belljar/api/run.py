@@ -256,6 +256,10 @@ def _check_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
     for name, value in inputs.items():
         if not isinstance(name, str) or not name.isidentifier():  # pyright: ignore[reportUnnecessaryIsInstance]
             raise PolicyError(f"inputs.{name}", "not a Python name")
+        if name.startswith("__"):
+            raise PolicyError(
+                f"inputs.{name}", "names that start with two underscores belong to Python"
+            )
         try:
             encode(value, Budget())
         except NotConvertible as error:

@@ -35,12 +35,7 @@ def make_policy(parsed: Parsed) -> Policy:
     for text in parsed.each("package"):
         with _Said("--package"):
             policy = policy.allow(packages=[text])
-    for text in parsed.each("module"):
-        with _Said("--module"):
-            policy = policy.allow(modules=[text])
-    for text in parsed.each("block_module"):
-        with _Said("--block-module"):
-            policy = policy.block(modules=[text])
+    policy = _choose_modules(policy, parsed)
     python = parsed.one("python")
     if python is not None:
         with _Said("--python"):
@@ -101,6 +96,21 @@ def _grant_place(policy: Policy, verb: str, text: str) -> Policy:
             raise PolicyError(flag, f"{host}: {reason}{hint}") from None
         place = PathGrant(where, inside or where)
         return policy.allow(read=[place]) if verb == "read" else policy.allow(write=[place])
+
+
+def _choose_modules(policy: Policy, parsed: Parsed) -> Policy:
+    """Wide patterns before narrow ones, so that the most specific one decides, as in a file."""
+    flags = [(text, "--module") for text in parsed.each("module")]
+    flags += [(text, "--block-module") for text in parsed.each("block_module")]
+    if not flags:
+        return policy
+    from ..policy.rules import width
+
+    for text, flag in sorted(flags, key=lambda pair: width(pair[0])):
+        with _Said(flag):
+            verb = policy.allow if flag == "--module" else policy.block
+            policy = verb(modules=[text])
+    return policy
 
 
 def _set_limits(policy: Policy, parsed: Parsed) -> Policy:

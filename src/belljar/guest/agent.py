@@ -81,19 +81,25 @@ def prepare(
     if host_name:
         standins.stand_in_for_uname(_imports, host_name)
     sys.meta_path.insert(0, _imports)
+    for name in stand_ins:
+        sys.modules.pop(name, None)  # what an interpreter starts with
+        imports.AT_START.discard(name)
     sys.path_importer_cache.clear()
 
 
 def preload(names: list[str], refused: list[str]) -> None:
     """In the zygote, once: import what all guests share; raises what an import raises.
 
-    ``refused`` C modules are no more to be had than in a guest.
+    ``refused`` C modules that are files are no more to be had than in a guest, because their
+    code would be in every guest's memory; those that are part of the interpreter are there
+    anyhow, and taken out of each guest's ``sys.modules``.
     """
 
     def note(kind: str, name: str, grant: str) -> None:
         """Nobody is there yet to be told."""
 
-    _imports.refuse(frozenset(refused) - imports.OF_THE_ZYGOTE, (), note)
+    built_in = frozenset(sys.builtin_module_names)
+    _imports.refuse(frozenset(refused) - built_in - imports.OF_THE_ZYGOTE, (), note)
     try:
         for name in names:
             __import__(name)
@@ -118,10 +124,15 @@ def settle(settings: Mapping[str, Any]) -> Budget:
     execute.rules_on_builtins = settings["builtins"]
     if settings["explain"]:
         denials.install(
-            settings["readable"], settings["writable"], settings["taken"], settings["never"]
+            settings["readable"],
+            settings["writable"],
+            settings["taken"],
+            settings["never"],
+            settings["builtins"],
         )
         _imports.refuse(settings["refused"], settings["module_rules"], denials.note)
-        imports.block_functions(_imports, settings["blocked_functions"])
+        blocked = settings["blocked_functions"]
+        execute.shape.append(lambda: imports.block_functions(_imports, blocked, denials.note))
     return Budget(memory_bytes=settings["value_bytes"])
 
 

@@ -6,10 +6,12 @@ list is for people who write policies: it is a claim, and it can be incomplete.
 
 from __future__ import annotations
 
+import builtins
 import os
 import sys
 
 from ..wire.events import Denial
+from .imports import left_out
 from .refusals import SandboxError
 
 TYPE_CHECKING = False
@@ -28,15 +30,24 @@ _taken: tuple[str, ...] = ()
 _never: tuple[str, ...] = ()
 _last = ""
 _paused = False
+_rules_on_builtins: dict[str, int] = {}
 
 
-def install(readable: list[str], writable: list[str], taken: list[str], never: list[str]) -> None:
+def install(
+    readable: list[str],
+    writable: list[str],
+    taken: list[str],
+    never: list[str],
+    rules_on_builtins: dict[str, int],
+) -> None:
     """Start watching.
 
     ``readable`` and ``writable`` are the trees that the policy leaves open; ``taken`` those
     where a grant can show nothing inside, ``never`` those that cannot be granted at all.
+    ``rules_on_builtins`` say which built-in names the code does not have.
     """
-    global _readable, _writable, _taken, _never
+    global _readable, _writable, _taken, _never, _rules_on_builtins
+    _rules_on_builtins = rules_on_builtins
     _readable, _writable = tuple(readable), tuple(writable)
     _taken, _never = tuple(taken), tuple(never)
     handlers = _HANDLERS
@@ -76,6 +87,8 @@ def explain(exception: BaseException) -> str:
         return ""  # it has its note already
     if isinstance(exception, ModuleNotFoundError):
         return _explain_import(exception)
+    if _rules_on_builtins and isinstance(exception, (NameError, ImportError)):
+        return _explain_name(exception)
     if not isinstance(exception, OSError) or not _entries:
         return ""
     for (action, target), grant in reversed(_entries.items()):
@@ -88,12 +101,25 @@ def explain(exception: BaseException) -> str:
 
 def _explain_import(exception: ModuleNotFoundError) -> str:
     """A package that is not granted and one that is not installed look the same inside."""
-    package = (exception.name or "").partition(".")[0]
+    name: object = exception.name  # of any type, if the code raised it
+    package = name.partition(".")[0] if isinstance(name, str) else ""  # pyright: ignore[reportUnnecessaryIsInstance]
     if not package or package in sys.stdlib_module_names or package in sys.modules:
         return ""
     grant = f'allow(packages=["{package}"])'
     note("import", package, grant)
     return f"belljar grants no package {package}; if it is installed, {grant} would allow it"
+
+
+def _explain_name(exception: NameError | ImportError) -> str:
+    """A built-in name that is left out."""
+    name: object = exception.name or str(exception).removesuffix(" not found")
+    if not isinstance(name, str) or not hasattr(builtins, name):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return ""
+    if not left_out(_rules_on_builtins, name):
+        return ""
+    grant = f'allow(builtins=["{name}"])'
+    note("name", name, grant)
+    return f"belljar refused {name}: the policy blocks it; {grant} would allow it"
 
 
 def note(action: str, target: str, grant: str) -> None:

@@ -12,16 +12,18 @@ import atexit
 import builtins
 import gc
 import mmap
+import os
 import sys
 
 from ..wire.errors import NotConvertible
 from ..wire.events import Finished
 from ..wire.values import encode
-from . import report
+from . import imports, report
 from .imports import chosen_builtins
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import CodeType, ModuleType
     from typing import Any
 
@@ -32,6 +34,7 @@ _ONLY_AST = 0x400  # ast.PyCF_ONLY_AST; the ast module itself costs 3.5 ms
 _TOP_LEVEL_AWAIT = 0x2000  # ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _IS_COROUTINE = 0x80  # inspect.CO_COROUTINE
 rules_on_builtins: dict[str, int] = {}  # the policy's, from the settings of the run
+shape: list[Callable[[], None]] = []  # what takes from the code what the agent may still need
 _RESERVE_BYTES = 1 << 20  # a traceback of a thousand frames, as text
 
 
@@ -47,6 +50,8 @@ def run(order: Run, budget: Budget) -> Finished:
     try:
         try:
             _write_files(order)
+            for act in shape:
+                act()
             value = _execute(order, module)
         finally:
             _end_of_program()
@@ -59,6 +64,7 @@ def run(order: Run, budget: Budget) -> Finished:
         if error.limit == "memory":
             module.__dict__.clear()
             gc.collect()
+    imports.lift()
     _flush()
     if error is not None:
         return Finished(run_id=order.run_id, outcome="raised", error=error)
@@ -80,8 +86,6 @@ def _main_module(order: Run) -> ModuleType:
 
 def _write_files(order: Run) -> None:
     """Put the files that came with the run into the working directory."""
-    import os
-
     for name, contents in order.files.items():
         parent = os.path.dirname(name)
         if parent:
@@ -150,16 +154,17 @@ def _remember_source(order: Run) -> None:
 
     def lines() -> list[str]:
         text = source if isinstance(source, str) else report.decode_source(source)
-        return text.splitlines(keepends=True)
+        return report.source_lines(text)
 
     report.sources[order.name] = lines
 
 
 def _end_of_program() -> None:
     """What the interpreter does at its end: wait for threads, run exit functions."""
-    threading: Any = sys.modules.get("threading")
-    if threading is not None:
-        threading._shutdown()
+    # What is there under the name may be a stand-in, or what the code put there.
+    shutdown: Any = getattr(sys.modules.get("threading"), "_shutdown", None)
+    if shutdown is not None:
+        shutdown()
     atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
 
 

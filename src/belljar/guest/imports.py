@@ -15,7 +15,7 @@ import _frozen_importlib_external as external
 import _imp
 import sys
 
-from .refusals import refused_function, refused_module
+from .refusals import ModuleRefused, refused_function, refused_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,18 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-BLOCK = 0  # as in policy.rules, which is not here
+BLOCK, EVERY = 0, "*"  # as in policy.rules, which is not here
+_MAX_MODULE = 200  # characters of a name in a note; the module says itself what it is called
+# What is on the stack between an import and what answers it.
+_MACHINERY = frozenset(
+    [
+        __name__,
+        "_frozen_importlib",
+        "_frozen_importlib_external",
+        "importlib",
+        "importlib._bootstrap",
+    ]
+)
 # What ``site`` has loaded in every ordinary interpreter: code relies on finding it there.
 ORDINARY = frozenset(
     [
@@ -41,13 +52,22 @@ ORDINARY = frozenset(
 
 # os.wait4 imports it, in C, each time it is called.
 OF_THE_ZYGOTE = frozenset(["resource"])
+AT_START: set[str] = set()
+"""Names in ``sys.modules`` at the start of a guest."""
 _lifted = False
+_replaced: list[tuple[Any, str, Any]] = []  # (holder, name, what it was)
 
 
 def lift() -> None:
-    """Let the agent import what it needs to report on a run that is over."""
+    """Give the agent back what it needs to report on a run that is over."""
     global _lifted
     _lifted = True
+    while _replaced:
+        try:
+            setattr(*_replaced.pop())
+        except BaseException as exception:
+            # The guest has changed the class of its own module: its own business.
+            del exception
 
 
 class Imports:
@@ -80,20 +100,22 @@ class Imports:
 
     def after(self, name: str, act: Callable[[Any], None]) -> None:
         """Do something to a module once it is loaded, at once if it is."""
+        self._after.setdefault(name, []).append(act)
         module = sys.modules.get(name)
         if module is not None:
             act(module)
-        self._after.setdefault(name, []).append(act)
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """Part of the import protocol (``importlib.abc.MetaPathFinder``)."""
+        if _lifted:
+            return None
         file = self._stand_ins.get(name)
         if file is not None:
             return external.spec_from_file_location(name, file)
-        if self._note is not None and not _lifted and self._is_refused(name):
-            grant = f'allow(modules=["{name}"])'
+        if self._note is not None and self._is_refused(name):
+            why, grant = self._explain(name)
             self._note("import", name, grant)
-            raise refused_module(name, "the policy does not allow this module", grant)
+            raise refused_module(name, why, grant, _importing_module(name))
         acts = self._after.get(name)
         if not acts:
             return None
@@ -113,12 +135,42 @@ class Imports:
             return True
         if not self._rules:
             return False
-        said = self._rules.get(name)
+        pattern = self._pattern(name)  # of which ``*`` speaks of C modules only
+        return pattern != EVERY and self._rules.get(pattern) == BLOCK
+
+    def _pattern(self, name: str) -> str:
+        """The pattern that decides on a name, or nothing."""
+        if name in self._rules:
+            return name
         above = name
-        while said is None and above:
-            said = self._rules.get(above + ".*")
+        while above:
+            if above + ".*" in self._rules:
+                return above + ".*"
             above = above.rpartition(".")[0]
-        return said == BLOCK
+        return EVERY if EVERY in self._rules else ""
+
+    def _explain(self, name: str) -> tuple[str, str]:
+        """Why a name is refused, and what would allow it."""
+        pattern = self._pattern(name)
+        if name not in self._refused:
+            # Pure Python: no grant speaks of it.
+            return "the policy blocks it", f'a policy without block(modules=["{pattern}"])'
+        blocked = self._rules.get(pattern) == BLOCK
+        why = "the policy blocks it" if blocked else "it is not on the default list of C modules"
+        return why, f'allow(modules=["{name}"])'
+
+
+def _importing_module(name: str) -> str:
+    """The name of the module, other than the program, that is importing ``name``."""
+    frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+    while frame is not None:
+        module = frame.f_globals.get("__name__")
+        if type(module) is not str or module == "__main__":
+            return ""
+        if module not in _MACHINERY:
+            return "" if module == name else module[:_MAX_MODULE]
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
 
 
 class _Then:
@@ -148,6 +200,7 @@ def hide_what_we_loaded(fresh: frozenset[str]) -> None:
     And what the zygote needs; ``hide_the_zygotes`` takes it away in each guest.
     """
     kept = fresh | ORDINARY | OF_THE_ZYGOTE
+    AT_START.update(fresh | ORDINARY)
     for name in list(sys.modules):
         if name not in kept:
             del sys.modules[name]
@@ -221,21 +274,47 @@ def read_bytecode_only_from(trusted: list[str]) -> None:
 # ---------------------------------------------------------------------- functions and built-ins
 
 
-def block_functions(imports: Imports, functions: Iterable[str]) -> None:
+def block_functions(
+    imports: Imports, functions: Iterable[str], note: Callable[[str, str, str], None]
+) -> None:
     """Replace ``module:name`` by what raises, now or when the module is loaded (C7)."""
+    begun = False
+
+    def tell(action: str, target: str, grant: str) -> None:
+        if begun:  # what is refused now, the code has not asked for
+            note(action, target, grant)
+
     for reference in functions:
         module, _, path = reference.partition(":")
-        imports.after(module, _replace(reference, path))
+        if module == "posix":
+            # Imports ask the file system through it, and go on.
+            external._os = _copy(external._os)  # type: ignore[attr-defined]
+        try:
+            imports.after(module, _replace(reference, path, tell))
+        except ModuleRefused as refusal:
+            del refusal  # it is raised again when the code imports the module
+    begun = True
 
 
-def _replace(reference: str, path: str) -> Callable[[Any], None]:
+def _copy(module: ModuleType) -> ModuleType:
+    made = type(module)(module.__name__)
+    made.__dict__.update(module.__dict__)
+    return made
+
+
+def _replace(
+    reference: str, path: str, note: Callable[[str, str, str], None]
+) -> Callable[[Any], None]:
     *outer, name = path.split(".")
     grant = f'allow(functions=["{reference}"])'
 
     def refused(*args: Any, **kwargs: Any) -> Any:
+        note("call", reference, grant)
         raise refused_function(reference, grant)
 
     refused.__name__, refused.__qualname__ = name, path
+    refused.__module__ = reference.partition(":")[0]
+    refused.__doc__ = "The policy blocks this function."
 
     def act(module: Any) -> None:
         holder: Any = module
@@ -243,29 +322,46 @@ def _replace(reference: str, path: str) -> Callable[[Any], None]:
             holder = getattr(holder, part, None)
         if holder is None or not hasattr(holder, name):
             return  # this version has no such function
+        old = vars(holder).get(name) if isinstance(holder, type) else getattr(holder, name)
+        if not isinstance(holder, type) and not callable(old):
+            return  # data: what takes the place of a function would break what reads it
         try:
-            setattr(holder, name, refused)
-        except TypeError:
+            setattr(
+                holder, name, _refusing_class(old, refused) if isinstance(old, type) else refused
+            )
+        except (TypeError, AttributeError):
             # A class of the interpreter's own cannot be changed; a block that does nothing
             # would be a lie, so its module is not there.
             sys.modules.pop(module.__name__, None)
+            note("import", module.__name__, grant)
             raise refused_module(
                 module.__name__, f"{reference} cannot be replaced", grant
             ) from None
+        if old is not None:
+            _replaced.append((holder, name, old))
 
     return act
+
+
+def _refusing_class(real: type, refused: Callable[..., Any]) -> Any:
+    """A class that makes no instances: code that derives from it, or asks of it, goes on."""
+    members = {"__new__": refused, "__module__": real.__module__, "__doc__": real.__doc__}
+    try:
+        return type(real)(real.__name__, (real,), members)
+    except TypeError:
+        return refused  # nothing can be derived from it
 
 
 def chosen_builtins(builtins: ModuleType, rules: dict[str, int]) -> Any:
     """``__builtins__`` for the code: the module, or a dict of the names that are left (C10)."""
     if not rules:
         return builtins
-    everything = rules.get("*")
-    return {
-        name: value
-        for name, value in vars(builtins).items()
-        if name == "__sandboxed__" or rules.get(name, everything) != BLOCK
-    }
+    return {name: value for name, value in vars(builtins).items() if not left_out(rules, name)}
+
+
+def left_out(rules: dict[str, int], name: str) -> bool:
+    """Whether the code does not have this built-in name."""
+    return name != "__sandboxed__" and rules.get(name, rules.get(EVERY)) == BLOCK
 
 
 def make_sandboxed_read_only(builtins: ModuleType) -> None:

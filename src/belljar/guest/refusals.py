@@ -6,6 +6,7 @@ these classes, the kernel goes on refusing.
 
 from __future__ import annotations
 
+import _frozen_importlib_external as external
 import errno
 
 TYPE_CHECKING = False
@@ -32,10 +33,14 @@ for _class in (SandboxError, ModuleRefused, FunctionRefused):
     _class.__module__ = "belljar"
 
 
-def refused_module(name: str, why: str, grant: str) -> ModuleRefused:
-    """The exception for an import; its text is the one that library code looks for."""
+def refused_module(name: str, why: str, grant: str, needed_by: str = "") -> ModuleRefused:
+    """The exception for an import; its text is the one that library code looks for.
+
+    ``needed_by`` is the module whose import came upon it, if it was not the program itself.
+    """
     error = ModuleRefused(f"No module named {name!r}", name=name)
-    error.add_note(f"belljar refused import {name}: {why}; {grant} would allow it")
+    what = f"{name}, which {needed_by} needs" if needed_by else name
+    error.add_note(f"belljar refused import {what}: {why}; {grant} would allow it")
     return error
 
 
@@ -50,6 +55,7 @@ def public_module(module: Any) -> ModuleType:
     """What ``import belljar`` gives inside."""
     made: ModuleType = module("belljar", "Inside a sandbox: the exceptions that refusals raise.")
     made.__dict__.update(
+        __spec__=external._bootstrap.ModuleSpec("belljar", None),  # type: ignore[attr-defined]
         SandboxError=SandboxError,
         ModuleRefused=ModuleRefused,
         FunctionRefused=FunctionRefused,

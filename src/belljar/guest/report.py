@@ -7,8 +7,10 @@ Whatever they do, a description comes out, of bounded size.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import resource
+import sys
 
 from ..wire.events import ErrorText
 from ..wire.limits import TYPE_CHARS
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 MAX_MESSAGE = 16 * 1024  # a page is read; what is longer is data
 MAX_TRACEBACK = 128 * 1024  # a thousand frames of a recursion, which traceback folds anyway
 _MAX_NOTES = 16
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/"
 _MAPPING = "failed to map segment from shared object"  # what the dynamic loader says
 
 # Source of each run by its file name, made into lines only when a traceback asks.
@@ -34,17 +37,20 @@ def describe(exception: BaseException, name: str) -> ErrorText:
     """An exception that ended a run."""
     denials.pause()
     imports.lift()
-    note = denials.explain(exception)
-    limit = limit_hit(exception)
+    # Attributes of a guest's own exception class may be properties that raise.
+    note = _safely(lambda: denials.explain(exception), "")
+    limit = _safely(lambda: limit_hit(exception), None)
     message = _safely(lambda: str(exception), "<the message could not be read>")
+    notes = _safely(lambda: [str(n) for n in exception.__notes__][:_MAX_NOTES], [])
     if limit == "memory":
         # A traceback of an exhausted process asks for memory that is not there.
         text = f"{type(exception).__name__}: {message}\n"
     else:
         text = _safely(lambda: _traceback(exception, name), "")
+        text = text or _safely(lambda: _with_modules_of_our_own(exception, name), "")
         if not text:
-            text = f"{_type_name(exception)}: {message}\n"
-    notes = _safely(lambda: [str(n) for n in exception.__notes__][:_MAX_NOTES], [])
+            lines = [f"{_type_name(exception)}: {message}", *notes]
+            text = "".join(f"{line}\n" for line in lines)
     if note:
         notes.append(note)
         text = text.rstrip("\n") + f"\n{note}\n"
@@ -103,7 +109,6 @@ def limit_hit(exception: BaseException) -> str | None:
 
 def decode_source(source: bytes) -> str:
     """Source bytes as text for tracebacks, whatever its declared encoding."""
-    import io
     import tokenize
 
     try:
@@ -135,19 +140,48 @@ def fill_linecache(linecache: Any) -> None:
     for file_name, lines in sources.items():
         if file_name not in linecache.cache:
             made = lines()
+            if made and not made[-1].endswith("\n"):
+                made[-1] += "\n"  # as linecache itself does; carets are placed by it
             linecache.cache[file_name] = (sum(map(len, made)), None, made, file_name)
+
+
+def source_lines(source: str) -> list[str]:
+    """Source as lines, ended where the tokenizer ends them; ``splitlines`` knows more ends."""
+    return io.StringIO(source, newline=None).readlines()
+
+
+def _with_modules_of_our_own(exception: BaseException, name: str) -> str:
+    """``_traceback`` where the guest's ``traceback``, or what that needs, does not work."""
+    theirs = dict(sys.modules)
+    for module in theirs:
+        if module not in imports.AT_START:
+            del sys.modules[module]
+    try:
+        return _traceback(exception, name)
+    finally:
+        sys.modules.clear()
+        sys.modules.update(theirs)
 
 
 def _below_us(frames: Any, name: str) -> Any:
     """The traceback from the guest's own first frame on; ours are nobody's business."""
     start = frames
-    while start is not None:
-        if start.tb_frame.f_code.co_filename == name:
-            return start
+    while start is not None and start.tb_frame.f_code.co_filename != name:
         start = start.tb_next
-    while frames is not None and "/belljar/" in frames.tb_frame.f_code.co_filename:
-        frames = frames.tb_next
-    return frames
+    first = last = None
+    frames = frames if start is None else start
+    while frames is not None:
+        following = frames.tb_next
+        if not frames.tb_frame.f_code.co_filename.startswith(_OURS):
+            if last is None:
+                first = frames
+            else:
+                last.tb_next = frames
+            last = frames
+        frames = following
+    if last is not None:
+        last.tb_next = None
+    return first
 
 
 def _type_name(exception: BaseException) -> str:

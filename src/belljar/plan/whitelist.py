@@ -99,13 +99,26 @@ def unknown_modules(rules: Rules, interpreter: Interpreter, packages: PackageSet
     return [
         name
         for name in rules.patterns(ALLOW)
-        if not name.endswith("*") and name not in known and standing(name) is None
+        if not name.endswith("*")
+        and name not in known
+        and standing(name) is None
+        and not _in_blocked_package(rules, name)
     ]
+
+
+def _in_blocked_package(rules: Rules, name: str) -> bool:
+    """Whether pure Python is meant: the exception of a package that is blocked by name."""
+    said = dict(rules.pairs)
+    while name:
+        if name + ".*" in said:
+            return said[name + ".*"] == BLOCK
+        name = name.rpartition(".")[0]
+    return False
 
 
 def blocked_in_vain(rules: Rules) -> list[str]:
     """Names that are blocked one by one although no interpreter is without them."""
-    return [name for name in rules.patterns(BLOCK) if name in STARTS_WITH]
+    return [name for name in rules.patterns(BLOCK) if name.removesuffix(".*") in STARTS_WITH]
 
 
 def explain_unknown(name: str) -> str:
@@ -115,5 +128,10 @@ def explain_unknown(name: str) -> str:
         return f"{name} is pure Python and needs {needed}; write modules=[{needed}]"
     return (
         f"no C module is called {name!r} in this interpreter and the granted packages; pure "
-        "Python needs no grant, and a package is granted by packages=[...]"
+        f"Python needs no grant{_beneath(name)}, and a package is granted by packages=[...]"
     )
+
+
+def _beneath(name: str) -> str:
+    """The C module that is called like the pure one, if there is one."""
+    return f" but for what is beneath it ('_{name}')" if standing("_" + name) is not None else ""

@@ -42,7 +42,7 @@ class Rules:
         self.base = base
         self._of: dict[str, int] = {}
         # Wider patterns first, so that each is compared with what is around it already.
-        for pattern in sorted(of or (), key=_width):
+        for pattern in sorted(of or (), key=width):
             said = (of or {})[pattern]
             if self._around(pattern) != said:
                 self._of[pattern] = said
@@ -103,10 +103,10 @@ class Rules:
 
     def in_order(self) -> list[tuple[str, int]]:
         """The rules from wide to narrow: set one after the other they make these rules."""
-        return sorted(self.pairs, key=lambda pair: (*_width(pair[0]), pair[1], pair[0]))
+        return sorted(self.pairs, key=lambda pair: (*width(pair[0]), pair[1], pair[0]))
 
 
-def _width(pattern: str) -> tuple[int, int]:
+def width(pattern: str) -> tuple[int, int]:
     """Sorts a pattern before all that it covers."""
     if pattern == EVERY:
         return 0, 0

@@ -8,8 +8,7 @@ path is overwritten in the one buffer that it was read into, before anything cop
 Nothing of belljar can be imported when this runs: ``python -c`` executes the text of the file.
 """
 
-from __future__ import annotations
-
+# Without ``from __future__``, which is a module: it would be there in every guest.
 import _frozen_importlib_external as external
 import posix
 import sys
@@ -59,7 +58,7 @@ def _string_around(data: bytearray, at: int, end: int) -> tuple[int, int]:
     return -1, -1
 
 
-def read(loader: Any, path: str) -> bytes | bytearray:
+def read(loader: "Any", path: str) -> bytes | bytearray:
     """``SourceFileLoader.get_data``, unbuffered for belljar's bytecode.
 
     Where that has no path to replace it is refused, and the source is compiled.
