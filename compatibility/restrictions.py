@@ -126,7 +126,7 @@ RESTRICTIONS = (
         "what a guest wrote is never loaded as code",
         texts=(
             r"sys\.dont_write_bytecode is true|only when writing bytecode|byte-compile disabled|"
-            r"relies on writing bytecode",
+            r"relies on writing bytecode|bytecode here is not trusted",
         ),
         # These make archives of bytecode alone, or of bytecode that differs from its source.
         tests=(

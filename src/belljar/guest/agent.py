@@ -18,7 +18,7 @@ from ..wire import late
 from ..wire.connection import Connection
 from ..wire.events import Close, Denied, Finished, Ready, Run
 from ..wire.limits import Budget
-from . import denials, execute, imports, report, standins
+from . import bytecode, denials, execute, imports, report, shape, standins
 from .refusals import public_module
 
 TYPE_CHECKING = False
@@ -63,7 +63,7 @@ def prepare(
     for name in ("exit", "quit"):
         setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D (i.e. EOF)"))
     builtins.help = _sitebuiltins._Helper()  # pyright: ignore[reportPrivateUsage]
-    imports.make_sandboxed_read_only(builtins)
+    shape.make_sandboxed_read_only(builtins)
     sys.stdin = sys.__stdin__ = _text(0, "r", "strict")  # type: ignore[misc]
     sys.stdout = sys.__stdout__ = _text(1, "w", "strict")  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _text(2, "w", "backslashreplace")  # type: ignore[misc]
@@ -74,7 +74,7 @@ def prepare(
     sys.dont_write_bytecode = True
     imports.hide_what_we_loaded(fresh)
     sys.modules["belljar"] = public_module(type(sys))
-    imports.read_bytecode_only_from(trusted)
+    bytecode.read_bytecode_only_from(trusted)
     _imports = imports.Imports(stand_ins)
     _imports.after("mmap", standins.stand_in_for_mmap)
     _imports.after("linecache", report.fill_linecache)
@@ -132,7 +132,7 @@ def settle(settings: Mapping[str, Any]) -> Budget:
         )
         _imports.refuse(settings["refused"], settings["module_rules"], denials.note)
         blocked = settings["blocked_functions"]
-        execute.shape.append(lambda: imports.block_functions(_imports, blocked, denials.note))
+        execute.before_code.append(lambda: shape.block_functions(_imports, blocked, denials.note))
     return Budget(memory_bytes=settings["value_bytes"])
 
 

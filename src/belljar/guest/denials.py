@@ -11,8 +11,8 @@ import os
 import sys
 
 from ..wire.events import Denial
-from .imports import left_out
 from .refusals import SandboxError
+from .shape import left_out
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

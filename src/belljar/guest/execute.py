@@ -19,7 +19,7 @@ from ..wire.errors import NotConvertible
 from ..wire.events import Finished
 from ..wire.values import encode
 from . import imports, report
-from .imports import chosen_builtins
+from .shape import chosen_builtins
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _ONLY_AST = 0x400  # ast.PyCF_ONLY_AST; the ast module itself costs 3.5 ms
 _TOP_LEVEL_AWAIT = 0x2000  # ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _IS_COROUTINE = 0x80  # inspect.CO_COROUTINE
 rules_on_builtins: dict[str, int] = {}  # the policy's, from the settings of the run
-shape: list[Callable[[], None]] = []  # what takes from the code what the agent may still need
+before_code: list[Callable[[], None]] = []  # what takes from the code what the agent may still need
 _RESERVE_BYTES = 1 << 20  # a traceback of a thousand frames, as text
 
 
@@ -50,7 +50,7 @@ def run(order: Run, budget: Budget) -> Finished:
     try:
         try:
             _write_files(order)
-            for act in shape:
+            for act in before_code:
                 act()
             value = _execute(order, module)
         finally:
