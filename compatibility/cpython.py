@@ -178,14 +178,14 @@ def _inside(places: Iterable[str]) -> Iterator[str]:
             yield name
 
 
-def compare(module: str) -> Comparison:
-    """One module outside, then inside."""
+def compare(module: str, test_s: float = TEST_S) -> Comparison:
+    """One module outside, then inside; ``test_s`` as ``TEST_S``."""
     outside = run_outside(module)
     passed = outside.passed()
     if not passed:
         reason = outside.text.strip().splitlines()[-1:] or ["all of its tests are skipped or fail"]
         return Comparison(module, 0, 0, (), reason[0] if outside.end == "skipped" else "")
-    inside = run_inside(module, TEST_S + 3 * outside.longest_s)
+    inside = run_inside(module, test_s + 3 * outside.longest_s)
     differences: list[Difference] = []
     for test in sorted(passed - inside.passed()):
         outcome = inside.outcome(test)
@@ -194,10 +194,10 @@ def compare(module: str) -> Comparison:
     return Comparison(module, len(passed), len(passed) - len(differences), tuple(differences))
 
 
-def compare_all(names: Iterable[str], jobs: int) -> Iterator[Comparison]:
+def compare_all(names: Iterable[str], jobs: int, test_s: float = TEST_S) -> Iterator[Comparison]:
     """Each module's comparison as soon as there is one; ``jobs`` modules at a time."""
     with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(compare, name) for name in names]
+        futures = [pool.submit(compare, name, test_s) for name in names]
         try:
             for future in as_completed(futures):
                 yield future.result()
