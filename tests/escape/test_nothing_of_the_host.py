@@ -124,13 +124,21 @@ class Identity(dict[str, str]):
         return f"<{len(self)} texts>"
 
 
+def user_name() -> str:
+    """What this user is called; empty where nobody says."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return ""
+
+
 def identity() -> Identity:
     """What identifies this host, as far as it can be told from other text."""
     release = os.uname().release
     gathered: list[tuple[str, str]] = [
         ("host name", socket.gethostname()),
         ("host name in full", socket.getfqdn()),
-        ("user name", pwd.getpwuid(os.getuid()).pw_name),
+        ("user name", user_name()),
         ("home directory", os.path.expanduser("~")),
         ("current directory", os.getcwd()),
         ("repository", str(Path(__file__).resolve().parents[2])),
