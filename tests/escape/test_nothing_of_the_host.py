@@ -218,13 +218,25 @@ NATIVE = frozenset(
 class Find(NamedTuple):
     """Text of this host that is known to be found: what, where, and why it is there.
 
-    ``proof`` names the test that shows it to be true, where an ordinary scan may not.
+    ``proof`` names the test that shows it to be true, where an ordinary scan may not; ``here``
+    says whether this interpreter can show it at all.
     """
 
     label: str
     places: frozenset[str]
     reason: str
     proof: str = ""
+    here: Callable[[], bool] = lambda: True
+
+
+@cache
+def debugged() -> bool:
+    """Whether this interpreter's native code still has its debugging information."""
+    own = describe_interpreter()
+    place = os.fsencode(sysconfig.get_config_var("abs_builddir") or "/")
+    files = [own.executable, *(path for _, path in own.extensions)]
+    files += [path for name, path in own.libraries if "python" in name]
+    return any(place in Path(path).read_bytes() for path in files)
 
 
 CANNOT_BE_ORDINARY = {PREFIX, BUILD, PLACE, "canary", "kernel release", "host name"}
@@ -243,6 +255,7 @@ KNOWN_FINDS = {
         BUILD,
         NATIVE,
         "debugging information names the directory of the sources",
+        here=debugged,
     ),
     "kernel release in the vDSO": Find(
         "kernel release",
@@ -250,7 +263,7 @@ KNOWN_FINDS = {
         "the kernel maps a library of its own into every process, with its version in it",
     ),
 }
-# With a package that was installed from a local path.
+
 Facts = dict[str, str]
 
 
@@ -395,6 +408,7 @@ def check_finds(finds: set[tuple[str, str]], host: Identity, known: dict[str, Fi
         for name, find in known.items()
         if find.label in labels
         and not find.proof
+        and find.here()
         and not any(label == find.label and place in find.places for label, place in finds)
     ]
     assert stale == [], "no longer true: delete these entries, and their lines in the docs"
