@@ -158,12 +158,10 @@ def scan_process():
         number += 1
     for low, high, _, _, name in list(maps()):
         if name == "[stack]":
-            # Arguments, environment, name of the program: at the very top.
-            start = max(low, high - 4096)
-            top = b"".join(memory(start, high))
-            seed = getauxval(25) - start  # AT_RANDOM: sixteen bytes of chance
-            if seed >= 0:
-                top = top[:seed] + bytes(16) + top[seed + 16 :]
+            # Arguments, environment, name of the program: at the very top, above AT_RANDOM,
+            # which is sixteen bytes of chance.  Below it are frames, with addresses that differ
+            # from process to process and now and then look like text.
+            top = b"".join(memory(max(low, getauxval(25) + 16), high))
             # Its place is a random distance below the rest: AT_PLATFORM, told with the others.
             platform = ctypes.string_at(getauxval(15)) if getauxval(15) else b""
             for text in top.split(b"\0"):
