@@ -85,7 +85,7 @@ RESTRICTIONS = (
     ),
     Restriction(
         "no network",
-        "no socket but pairs of one's own can be made, loopback included, and no name is found",
+        "no socket reaches anybody, loopback included, and no name is found",
         "no-network",
         texts=(
             r"_socket\.socket\.__init__" + _FAR + r"(?:PermissionError|\[Errno 97\])",

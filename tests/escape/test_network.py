@@ -1,4 +1,4 @@
-"""R10, R11, K9: no network, no socket but a pair of one's own.
+"""R10, R11, K9: no network, no socket that reaches anybody.
 
 What: every kind of socket towards listeners that the test itself opens on the host.  Because:
 a service on loopback or on a Unix socket is often the shortest way out of a sandbox.  Then:

@@ -16,7 +16,20 @@ from belljar import Policy
 
 from .native import NUMBERS, PRELUDE, attack, outcome
 
-LEAVES = """
+# The namespaces of what is on the stack below the program: the agent's.
+AGENT = """
+import sys
+def agent():
+    frame = sys._getframe()
+    while frame:
+        if "/belljar/" in frame.f_code.co_filename:
+            yield frame.f_globals
+        frame = frame.f_back
+"""
+
+LEAVES = (
+    AGENT
+    + """
 import builtins, gc, os, random, signal, sys, threading, types
 for place in ("/work", "/tmp", "."):
     with open(place + "/left", "w") as file: file.write("canary")
@@ -49,29 +62,20 @@ kept = os.open("/work/left", 0)
 os.set_inheritable(kept, True)
 gc.disable()
 threading.stack_size(1 << 20)
-def agent():
-    frame = sys._getframe()
-    while frame:
-        if "/belljar/" in frame.f_code.co_filename:
-            yield frame.f_globals
-        frame = frame.f_back
 for globals_ in agent():
     globals_["left"] = "canary"
 sys.meta_path[0].find_spec.__func__.__globals__["left"] = "canary"
 memory = [b"canary-in-the-heap-%d" % i * 100 for i in range(10_000)]
 memory = bytearray(b"canary-in-the-heap" * 1_000_000)
 """
+)
 
-FINDS = """
+FINDS = (
+    AGENT
+    + """
 import builtins, gc, os, random, signal, sys, threading, time
 import json, linecache
 memory = open("/proc/self/statm").read()
-def agent():
-    frame = sys._getframe()
-    while frame:
-        if "/belljar/" in frame.f_code.co_filename:
-            yield frame.f_globals
-        frame = frame.f_back
 {
     "files": [os.listdir("/work"), os.listdir("/tmp")],
     "environment": [dict(os.environ), os.getenv("LEFT_TOO")],
@@ -95,6 +99,7 @@ def agent():
     "sandboxed": builtins.__sandboxed__,
 }
 """
+)
 
 
 def test_M9_nothing_of_one_run_is_found_by_the_next() -> None:
@@ -108,6 +113,8 @@ def test_M9_nothing_of_one_run_is_found_by_the_next() -> None:
     assert after["environment"] == [{}, None]
     assert (after["directory"], after["umask"], after["nice"]) == ("/work", 0o22, 0)
     assert after["descriptors"] == []
+    assert after["agent"]
+    assert not any(after["agent"])
     assert after["json"] == [1]
     assert after["blocked"] == set()
 

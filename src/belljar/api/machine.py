@@ -22,6 +22,7 @@ from ..plan.support import assume_isolated
 from ..plan.whitelist import STARTS_WITH, decide
 from ..policy import Policy
 from ..policy.paths import REFUSED_HOST_TREES, RESERVED_ROOTS, RESERVED_TREES, check_host
+from ..policy.rules import ALLOW, BLOCK, EVERY, Rules
 from ..python.covers import covers
 from ..python.distributions import PackageSet
 from ..python.interpreter import describe_interpreter, link
@@ -179,7 +180,19 @@ def _prepare(policy: Policy, support: Support, preload: tuple[str, ...] = ()) ->
     places = _resolve_places(policy)
     code = _find_code(policy)
     _refuse_writable_code(places, code)
-    return Prepared(make_plan(policy, support, code, places), places, preload)
+    plan = make_plan(policy, support, code, places)
+    _refuse_refused_preloads(preload, plan)
+    return Prepared(plan, places, preload)
+
+
+def _refuse_refused_preloads(preload: tuple[str, ...], plan: Plan) -> None:
+    """A preload that no guest may import is a contradiction, not a missing module."""
+    policy = plan.policy
+    rules = Rules(ALLOW, dict(pair for pair in policy.modules.pairs if pair[0] != EVERY))
+    for index, name in enumerate(preload):
+        if name not in policy.stand_ins and (name in plan.refused or rules.at(name) == BLOCK):
+            grant = f'allow(modules=["{name}"])'
+            raise PolicyError(f"preload[{index}]", f"the policy does not allow {name}; {grant}")
 
 
 def _refuse_writable_code(places: tuple[Place, ...], code: Code) -> None:

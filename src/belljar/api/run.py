@@ -8,7 +8,6 @@ import time
 from ..drivers import blocking
 from ..errors import PolicyError, SetupFailed
 from ..policy import Policy
-from ..policy.rules import ALLOW, BLOCK, EVERY, Rules
 from ..wire.errors import NotConvertible
 from ..wire.events import Run
 from ..wire.limits import ARGUMENTS, MESSAGE, NAME_CHARS, Budget
@@ -93,15 +92,6 @@ def check_preload(preload: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(preload))
 
 
-def check_allowed(preload: tuple[str, ...], policy: Policy, refused: tuple[str, ...]) -> None:
-    """A preload that no guest may import is a contradiction, not a missing module."""
-    rules = Rules(ALLOW, dict(pair for pair in policy.modules.pairs if pair[0] != EVERY))
-    for index, name in enumerate(preload):
-        if name not in policy.stand_ins and (name in refused or rules.at(name) == BLOCK):
-            grant = f'allow(modules=["{name}"])'
-            raise PolicyError(f"preload[{index}]", f"the policy does not allow {name}; {grant}")
-
-
 def _with_shared(
     order: Run,
     policy: Policy,
@@ -111,7 +101,6 @@ def _with_shared(
 ) -> Result:
     began = time.monotonic()
     prepared = machine.prepare(policy, preload)
-    check_allowed(preload, policy, prepared.plan.refused)
     return execute(prepared, machine.shared(prepared), order, feed, on_output, began)
 
 

@@ -249,12 +249,12 @@ _GETSOCKOPT = (2, 3, 4, 7, 8, 9, 20, 21, 30, 38, 39)
 _SETSOCKOPT = (20, 21)  # SO_RCVTIMEO, SO_SNDTIMEO
 
 
-_PAIRS = (_SOCK_STREAM, _SOCK_SEQPACKET)
+_ADDRESSLESS = (_SOCK_STREAM, _SOCK_SEQPACKET)  # kinds that ignore or refuse an address
 
 
 def _sockets() -> dict[str, Rule]:
     level = Arg(1, width=32) == _SOL_SOCKET
-    pairs = Arg(1, width=32) & (_WORD & ~_SOCK_FLAGS)
+    kind = Arg(1, width=32) & (_WORD & ~_SOCK_FLAGS)
     option = Arg(2, width=32)
     return {
         # EACCES is socket(2)'s own word for it and arrives as PermissionError.  For the
@@ -262,12 +262,12 @@ def _sockets() -> dict[str, Rule]:
         # EAFNOSUPPORT makes them take the way of a kernel without them.
         # A Unix socket of a kind that ignores or refuses an address can be made, because
         # asyncio's users probe for it; as nothing can be bound or connected, it leads nowhere.
-        "socket": If((Arg(0, width=32) == _AF_UNIX) & pairs.is_in(_PAIRS), ALLOW)
+        "socket": If((Arg(0, width=32) == _AF_UNIX) & kind.is_in(_ADDRESSLESS), ALLOW)
         .elif_(Arg(0, width=32).is_in((_AF_UNIX, _AF_INET, _AF_INET6)), Errno(errno.EACCES))
         .else_(Errno(errno.EAFNOSUPPORT)),
         # Not SOCK_DGRAM: sendmsg's address lies behind a pointer, and on a datagram socket
         # it reaches any Unix socket of the machine.  The two kinds here ignore or refuse it.
-        "socketpair": _only((Arg(0, width=32) == _AF_UNIX) & pairs.is_in(_PAIRS)),
+        "socketpair": _only((Arg(0, width=32) == _AF_UNIX) & kind.is_in(_ADDRESSLESS)),
         "sendto": _only((Arg(4) == 0) & Arg(3, width=32).has_only(_SEND_FLAGS)),
         "sendmsg": _only(Arg(2, width=32).has_only(_SEND_FLAGS)),
         "recvfrom": _only(Arg(3, width=32).has_only(_RECEIVE_FLAGS)),

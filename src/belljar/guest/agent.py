@@ -87,22 +87,21 @@ def prepare(
     sys.path_importer_cache.clear()
 
 
-def preload(names: list[str], refused: list[str]) -> None:
-    """In the zygote, once: import what all guests share; raises what an import raises.
+def preload(name: str, refused: list[str]) -> None:
+    """In the zygote: import a module that all guests share; raises what an import raises.
 
     ``refused`` C modules that are files are no more to be had than in a guest, because their
     code would be in every guest's memory; those that are part of the interpreter are there
     anyhow, and taken out of each guest's ``sys.modules``.
     """
 
-    def note(kind: str, name: str, grant: str) -> None:
+    def note(kind: str, target: str, grant: str) -> None:
         """Nobody is there yet to be told."""
 
     built_in = frozenset(sys.builtin_module_names)
     _imports.refuse(frozenset(refused) - built_in - imports.OF_THE_ZYGOTE, (), note)
     try:
-        for name in names:
-            __import__(name)
+        __import__(name)
     finally:
         _imports.refuse_nothing()
 

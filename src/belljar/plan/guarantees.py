@@ -97,7 +97,7 @@ GUARANTEES: tuple[Guarantee, ...] = (
     ),
     Guarantee(
         "network",
-        "no network, no socket but a pair of its own",
+        "no network, no socket that reaches anybody",
         ("R10", "R11"),
         (
             FILTER,

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from ..python.distributions import PackageSet
     from ..python.interpreter import Interpreter
 
-# What the zygote and the agent are made with; a guest of a policy that refuses one of these
-# inherits its code in memory, but finds no file and no name of it.
 STARTS_WITH = frozenset(
     [
         "_abc",
@@ -44,6 +42,8 @@ STARTS_WITH = frozenset(
 )
 """What the interpreter has loaded before it reads any code: part of it, whatever a rule says."""
 
+# What the zygote and the agent are made with; a guest of a policy that refuses one of these
+# inherits its code in memory, but finds no file and no name of it.
 RUNTIME = ("_ctypes", "_socket", "_struct", "fcntl", "mmap", "resource", "select")
 
 

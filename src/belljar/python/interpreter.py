@@ -139,14 +139,12 @@ def describe_interpreter(executable: str | None = None) -> Interpreter:
 def link(interpreter: Interpreter, modules: frozenset[str]) -> Interpreter:
     """The interpreter with the libraries of just these of its extension modules."""
     wanted = tuple(path for module, path in interpreter.extensions if module in modules)
-    if wanted == tuple(path for module, path in interpreter.extensions if standing(module)):
+    if wanted == _usual(interpreter.extensions):
         return interpreter
     key = (interpreter.executable, wanted)
     if key not in _linked:
-        loader = interpreter.loader
-        rules = search_rules(interpreter.machine, None if loader is None else loader[0])
-        extra = () if rules.musl else RUNTIME_LIBRARIES
-        _linked[key] = resolve(interpreter.executable, wanted, rules, extra=extra)
+        loader = None if interpreter.loader is None else interpreter.loader[0]
+        _linked[key] = _closure(interpreter.executable, interpreter.machine, loader, wanted)
     closure = _linked[key]
     return interpreter.replace(libraries=closure.libraries, missing=closure.missing)
 
@@ -390,14 +388,8 @@ def _describe(command: str, facts: _Facts) -> Interpreter:
     )
     try:
         elf = read_elf(executable)
-        rules = search_rules(elf.machine, elf.interpreter)
         extensions = _extensions(dynload)
-        closure = resolve(
-            executable,
-            [path for module, path in extensions if standing(module)],
-            rules,
-            extra=() if rules.musl else RUNTIME_LIBRARIES,
-        )
+        closure = _closure(executable, elf.machine, elf.interpreter, _usual(extensions))
     except (ElfError, OSError) as error:
         raise _error(f"{executable!r} cannot be read: {error}") from None
     loader = elf.interpreter
@@ -418,6 +410,20 @@ def _describe(command: str, facts: _Facts) -> Interpreter:
         missing=closure.missing,
         site_dirs=_existing(facts.site_dirs),
     )
+
+
+def _usual(extensions: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+    """The files of those that the default whitelist allows."""
+    return tuple(path for module, path in extensions if standing(module))
+
+
+def _closure(
+    executable: str, machine: str, loader: str | None, modules: tuple[str, ...]
+) -> Closure:
+    """What the interpreter and these of its extension modules need."""
+    rules = search_rules(machine, loader)
+    extra = () if rules.musl else RUNTIME_LIBRARIES
+    return resolve(executable, modules, rules, extra=extra)
 
 
 def _existing(paths: Iterable[str]) -> tuple[str, ...]:

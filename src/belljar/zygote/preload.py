@@ -38,7 +38,7 @@ def load(names: list[str], refused: list[str], proc: str) -> str:
     own = os.getpid()
     for name in names:
         try:
-            agent.preload([name], refused)
+            agent.preload(name, refused)
         except BaseException as error:
             # Code of the operator's packages: whatever it raises is the answer.
             trouble = f"import {name}: {type(error).__name__}: {error}"
@@ -105,19 +105,23 @@ def left_behind(proc: str) -> str:
     return ""
 
 
+def _lines(maps: str) -> list[str]:
+    with open(maps, encoding="utf-8", errors="replace", newline="\n") as file:
+        return file.read().split("\n")[:-1]
+
+
 def shared_bytes(maps: str) -> int:
     """How much memory is shared and writable.  See proc_pid_maps(5)."""
     found = 0
-    with open(maps, "rb") as file:
-        for line in file:
-            bounds, mode, *_ = line.split(None, 2)
-            if mode[1:2] == b"w" and mode[3:4] == b"s":
-                low, _, high = bounds.partition(b"-")
-                found += int(high, 16) - int(low, 16)
+    for line in _lines(maps):
+        bounds, mode, *_ = line.split(None, 2)
+        if "w" in mode and "s" in mode:
+            low, _, high = bounds.partition("-")
+            found += int(high, 16) - int(low, 16)
     return found
 
 
-def writable_code(path: str) -> str:
+def writable_code(maps: str) -> str:
     """The first line of a file ``/proc/self/maps`` whose code a guest could change; else empty.
 
     What: memory that is executable and writable, or executable and shared, or a file that is
@@ -128,9 +132,7 @@ def writable_code(path: str) -> str:
     """
     code: dict[tuple[str, str], str] = {}  # (device, inode) -> line
     shared: set[tuple[str, str]] = set()
-    with open(path, encoding="utf-8", errors="replace") as file:
-        maps = file.read()
-    for line in maps.splitlines():
+    for line in _lines(maps):
         _, bits, _, device, inode = line.split(None, 5)[:5]
         if "x" in bits:
             if "w" in bits or "s" in bits:
