@@ -69,7 +69,7 @@ RESTRICTIONS = (
     Restriction(
         "no sub-processes",
         "a guest is one process: fork, exec and everything that rests on them is refused",
-        "no-subprocesses",
+        "sub-processes",
         texts=(
             _STARTS + _FAR + _REFUSED,
             r"requires a shell|requires (?:ip|ifconfig|arp)$|relies on #!|\b(?:bash|ksh|ls) required|does not support pidfds|command (?:is|was) not found",

@@ -64,19 +64,24 @@ class Confinement:
         proc_parts: list[str],
         links: list[list[str]],
         hidden: list[str],
+        shared: str,
     ) -> None:
         """A mount namespace of its own with empty ``/work`` and ``/tmp`` in one tmpfs.
 
         ``links`` are ``[where, to]`` for granted places that show there; ``hidden`` are mounts
-        that the zygote needed and the guest does not.
+        that the zygote needed and the guest does not.  A guest of several
+        processes shares memory in files at ``shared``, and has a network namespace of its own:
+        in a common one the guests of a zygote could meet by the names of Unix sockets.
         """
-        namespaces.unshare(["mount"])
+        namespaces.unshare(["mount", "net"] if shared else ["mount"])
         own = mounts.new_tmpfs(size, files, 0o755, _ATTRIBUTES)
-        for name, mode in (("work", 0o755), ("tmp", 0o1777)):
+        places = [("work", 0o755, "/work"), ("tmp", 0o1777, "/tmp")]
+        if shared:
+            places.append(("shm", 0o1777, shared))
+        for name, mode, where in places:
             os.mkdir(name, mode, dir_fd=own)
             os.chmod(name, mode, dir_fd=own)
-        mounts.attach(mounts.subtree(own, b"work"), "/work")
-        mounts.attach(mounts.subtree(own, b"tmp"), "/tmp")
+            mounts.attach(mounts.subtree(own, name.encode()), where)
         os.close(own)
         for where, to in links:
             os.makedirs(os.path.dirname(where), 0o755, exist_ok=True)
@@ -87,6 +92,9 @@ class Confinement:
             mounts.show_self(proc_parts)
         mounts.detach(self._proc)
         os.chdir("/work")
+
+    def lead_session(self) -> None:
+        os.setsid()
 
     def own_user_namespace(self, uid: int, gid: int) -> None:
         """Out of the user namespace that owns the mounts, into one that owns nothing."""

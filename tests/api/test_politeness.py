@@ -322,7 +322,7 @@ def test_C8_code_that_probes_goes_on(what: str) -> None:
 @pytest.mark.parametrize(
     ("code", "note"),
     [
-        ("import subprocess; subprocess.run(['ls'])", "belljar refused fork ls: no grant of this release"),
+        ("import subprocess; subprocess.run(['ls'])", "belljar refused fork ls: allow(run=[\"ls\"], processes=1) would allow it"),
         ("import socket; socket.socket()", "belljar refused network socket: no grant of this release"),
         ("open('/etc/shadow')", 'belljar refused read /etc/shadow: allow(read={"/etc/shadow": "/host/etc/shadow"}) would allow it'),
         ("open('/srv/x', 'w')", 'belljar refused write /srv/x: allow(write=["/srv/x"]) would allow it'),

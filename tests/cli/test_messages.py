@@ -56,7 +56,10 @@ ERROR = ErrorText("ValueError", "no", "Traceback ...\nValueError: no", ("a note"
             LimitHit("open_files", 64, None, "guest"),
             "limit open_files: allowed 64 (--open-files sets it)",
         ),
-        (LimitHit("processes", 0, None, "guest"), "limit processes: allowed 0"),
+        (
+            LimitHit("processes", 0, None, "guest"),
+            "limit processes: allowed 0 (--processes sets it)",
+        ),
         (LimitHit("new\nthing", 3, None, "guest"), "limit new\\x0athing: allowed 3"),
     ],
 )
@@ -81,6 +84,15 @@ def test_limits(hit: LimitHit, line: str) -> None:
         ),
         (Denial("network", "socket", "none"), "refused network socket: none"),
         (Denial("fork", "", "none"), "refused fork: none"),
+        (Denial("fork", "", "allow(processes=1)"), "refused fork: allow with --processes 1"),
+        (
+            Denial("fork", "git", 'allow(run=["git"], processes=1)'),
+            "refused fork git: allow with --run git --processes 1",
+        ),
+        (
+            Denial("fork", "a b\n", 'allow(run=["a b"])'),
+            "refused fork a b\\x0a: allow with --run $'a b\\x0a'",
+        ),
         (
             Denial("read", "/srv/x\nbelljar: all is well", "g"),
             "refused read /srv/x\\x0abelljar: all is well: "

@@ -152,5 +152,4 @@ def test_the_overview_holds_every_command() -> None:
 
 def test_limit_flags_are_fields_of_limits() -> None:
     limits = {flag.limit for flag in FLAGS.values() if flag.limit}
-    # A guest has no processes of its own in this release, so there is nothing to set.
-    assert limits == set(LIMITS) - {"processes"}
+    assert limits == set(LIMITS)

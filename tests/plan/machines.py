@@ -17,6 +17,7 @@ from belljar.plan.whitelist import decide
 from belljar.policy import Policy
 from belljar.python.distributions import PackageSet
 from belljar.python.interpreter import Interpreter
+from belljar.python.programs import Programs
 
 ALL = frozenset(NAMESPACE_KINDS)
 FULL = Support(
@@ -109,6 +110,11 @@ PYTHON = Interpreter(
 )
 STDLIB_NAMES = ("config-3.12", "idlelib", "json", "lib-dynload", "os.py", "site-packages")
 BELLJAR = "/venv/lib/python3.12/site-packages/belljar"
+PROGRAMS = Programs(
+    files=(("git", "/usr/bin/git"),),
+    loaders=(("/lib64/ld-linux-x86-64.so.2", "/usr/lib/ld-linux-x86-64.so.2"),),
+    libraries=(("libc.so.6", "/usr/lib/libc.so.6"), ("libpcre.so.3", "/usr/lib/libpcre.so.3")),
+)
 PACKAGES = PackageSet(
     distributions=(("demo", "1.0"),),
     entries=(
@@ -141,6 +147,7 @@ POLICIES: dict[str, Policy] = {
         threads=0, cpu_s=1.5, memory_bytes=2**25, work_bytes=2**16, file_bytes=0
     ),
     "processes": Policy().allow(processes=4),
+    "programs beside a grant": Policy().allow(processes=1, run=["git"], read=["/srv/data"]),
 }
 
 
@@ -164,6 +171,8 @@ def plan_for(policy: Policy, support: Support) -> Plan:
         stdlib_names=STDLIB_NAMES,
         covers=(("_sysconfigdata.py", b"build_time_vars = {}"), ("old.pyc", None)),
         stand_ins=tuple(policy.stand_ins.items()),
+        programs=PROGRAMS if policy.run else None,
+        layer=(("child.py", b"def start(**settings): ..."),) if policy.limits.processes else (),
     )
     return make_plan(policy, support, code, places_of(policy))
 

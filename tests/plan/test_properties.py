@@ -102,11 +102,12 @@ def test_every_guarantee_is_held_or_given_up_by_a_grant_or_there_is_no_plan(poli
     assert [held.name for held in plan.guarantees] == list(promised)
     for held in plan.guarantees:
         guarantee = promised[held.name]
-        here = [m.name for m in guarantee.mechanisms if m.present(support)]
+        here = [m.name for m in guarantee.mechanisms if m.applied(policy) and m.present(support)]
         assert list(held.mechanisms) == here
         assert held.lost == (not here)
         assert not held.lost or guarantee.given_up_by(policy)
-        assert {*held.mechanisms, *held.lacking} == {m.name for m in guarantee.mechanisms}
+        applied = {m.name for m in guarantee.mechanisms if m.applied(policy)}
+        assert {*held.mechanisms, *held.lacking} == applied
 
 
 # Each mechanism that a plan claims, and the steps by which it is there.
@@ -121,6 +122,8 @@ STEPS = {
     "no_new_privs": {"no_new_privs"},
     "empty capability sets": {"drop_capabilities"},
     "user namespace of its own": {"own_user_namespace"},
+    "canonical root with just these programs": {"build_root", "enter_root", "lead_session"},
+    "Landlock execute rules": {"landlock", "lead_session"},
     "RLIMIT_AS": {"limit_address_space"},
     "sized tmpfs": {"mount_own"},
     "parent-death signals and closed sockets": {"die_with_zygote"},
@@ -210,9 +213,10 @@ def test_limits_in_force_are_never_above_the_policys(policy, support):
     assert plan.limits.cpu_s <= in_force["cpu"] <= plan.limits.cpu_s + 1
     assert in_force["core"] == in_force["memlock"] == in_force["msgqueue"] == 0
     assert plan.filter.threads == (plan.limits.threads > 0)
-    assert not plan.filter.processes
-    if plan.limits.threads:
-        assert in_force["nproc"] == plan.limits.threads + 1
+    several = plan.limits.processes
+    assert plan.filter.processes == (several > 0)
+    if plan.limits.threads or several:
+        assert in_force["nproc"] == plan.limits.threads + several + 1
 
 
 @settings(max_examples=200, deadline=None)
@@ -230,7 +234,11 @@ def test_landlock_masks_hold_only_what_the_abi_knows(policy, support):
     for path, rights in rules:
         assert rights
         assert rights & ~files == 0
-        assert rights & (ll.EXECUTE | ll.MAKE_CHAR | ll.MAKE_BLOCK | ll.MAKE_SOCK) == 0
+        assert rights & (ll.MAKE_CHAR | ll.MAKE_BLOCK) == 0
+        if rights & ll.EXECUTE:
+            assert plan.limits.processes
+            assert rights == ll.EXECUTE | ll.READ_FILE, "what is executed cannot be written (C9)"
+        assert not rights & ll.MAKE_SOCK or plan.filter.unix_sockets
         assert path.startswith("/")
         assert path != "/"
 
@@ -243,6 +251,8 @@ def test_only_write_grants_and_own_places_can_be_written(policy, support):
     writable = {grant.inside for grant in policy.write} | {"/dev/null", "/dev/full"}
     if plan.isolated:
         writable |= {"/work", "/tmp"}
+        if plan.limits.processes:
+            writable.add("/dev/shm")
         written = {grant.host for grant in policy.write}
         (built,) = (step.args[0] for step in plan.launch if step.verb == "open_sources")
         writable |= {entry[1] for entry in built if entry[0] == "place" and entry[2] in written}
@@ -259,7 +269,7 @@ def test_only_write_grants_and_own_places_can_be_written(policy, support):
                 assert host in {grant.host for grant in policy.write}
     if args is not None:
         for path, rights in args[4]:
-            if rights & ~ll.READ:
+            if rights & ~(ll.READ | ll.EXECUTE):
                 assert path in writable
 
 
@@ -273,7 +283,9 @@ def test_a_wider_policy_never_takes_a_step_away(policy, more, support):
     except ValueError:
         assume(False)
     narrow, wide = try_plan(policy, support), try_plan(wider, support)
-    assert verbs(narrow) == verbs(wide)
+    # A group of its own is for guests of several processes; one process cannot signal a group.
+    before, after = ([v for v in verbs(plan) if v != "lead_session"] for plan in (narrow, wide))
+    assert before == after
     known = {"set_host_name", "hide_uptime"} if wider.system_info else set()
     assert {s.verb for s in narrow.launch} - known <= {s.verb for s in wide.launch}
     before, after = landlock(narrow), landlock(wide)
@@ -297,11 +309,41 @@ def test_a_plan_is_the_same_every_time_and_is_plain_data(policy, support):
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_processes_are_refused_everywhere(machine):
-    """R2: several processes of one guest cannot be counted together yet."""
-    with pytest.raises(UnsupportedError, match="processes: ") as caught:
-        plan_for(Policy().allow(processes=1, system_info=True), MACHINES[machine])
-    assert "leave processes at 0" in caught.value.remedy
+def test_processes_are_refused_where_nothing_counts_them(machine):
+    """R2: RLIMIT_NPROC counts one guest alone in a user namespace of its own, and only there."""
+    policy = Policy().allow(processes=1, system_info=True)
+    support = MACHINES[machine]
+    if support.counts_threads and support.seccomp:
+        held = {one.name: one for one in plan_for(policy, MACHINES[machine]).guarantees}
+        assert "RLIMIT_NPROC" in held["processes"].mechanisms
+        assert "seccomp filter" not in held["processes"].mechanisms  # it lets fork and exec pass
+        return
+    with pytest.raises(UnsupportedError) as caught:
+        plan_for(policy, MACHINES[machine])
+    if not support.counts_threads:
+        assert any(line.startswith("processes: ") for line in caught.value.missing)
+
+
+def test_several_processes_get_a_group_of_their_own_and_shared_memory():
+    """R2, K9: what one process does not need."""
+    one, several = (plan_for(Policy().allow(processes=n), FULL) for n in (0, 2))
+    verbs = [[step.verb for step in plan.guest] for plan in (one, several)]
+    assert "lead_session" not in verbs[0]
+    assert verbs[1].index("lead_session") < verbs[1].index("seccomp")
+    mounted = [
+        next(step.args[-1] for step in plan.guest if step.verb == "mount_own")
+        for plan in (one, several)
+    ]
+    assert mounted == ["", "/dev/shm"]
+
+
+def test_sockets_with_names_only_where_none_of_the_hosts_can_be_reached():
+    """R10, K9: a granted folder may hold a socket of the host's."""
+    several = Policy().allow(processes=2)
+    assert plan_for(several, FULL).filter.unix_sockets
+    assert not plan_for(Policy(), FULL).filter.unix_sockets
+    assert not plan_for(several.allow(read=["/srv/data"]), FULL).filter.unix_sockets
+    assert not plan_for(several.allow(write=["/srv/data"]), FULL).filter.unix_sockets
 
 
 def test_without_namespaces_an_alias_is_refused_because_nobody_would_find_it():

@@ -117,6 +117,7 @@ def policies(draw: st.DrawFn, *, wide_values: bool = False) -> Policy:
                 st.sampled_from(["_curses", "a.b"]), st.sampled_from(["/x.py", "/y.py"])
             )
         ),
+        run=draw(st.sets(st.sampled_from(["git", "/bin/ls"]))),
         jit=draw(st.booleans()),
         system_info=draw(st.booleans()),
     )

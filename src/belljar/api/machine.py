@@ -17,7 +17,7 @@ from ..errors import PolicyError, SetupFailed
 from ..kernel.probe import probe_quick, probe_support
 from ..plan.code import Code
 from ..plan.make import make_plan
-from ..plan.root import Place
+from ..plan.root import SHARED_MEMORY, Place, loaders
 from ..plan.support import assume_isolated
 from ..plan.whitelist import STARTS_WITH, decide
 from ..policy import Policy
@@ -59,6 +59,7 @@ _KERNEL_TREES = frozenset(
         "tracefs",
     ]
 )
+LAYER_MODULES = ("bytecode", "child", "imports", "refusals", "shape", "standins")
 MOST_ZYGOTES = 4  # idle interpreters kept; each is some 10 MB, and policies are few
 # What every guest may read, so that reading it is no attempt at anything.
 _OPEN_PLACES = (
@@ -94,6 +95,9 @@ class Prepared:
         read = [p.inside if plan.isolated else p.host for p in places]
         write = [p.inside if plan.isolated else p.host for p in places if p.writable]
         own = ["/work", "/tmp"] if plan.isolated else []
+        if plan.limits.processes:
+            own.append(SHARED_MEMORY)
+            read.append("/usr/bin")
         self.agent_settings: dict[str, Any] = {
             "value_bytes": plan.limits.value_bytes,
             "env": dict(plan.policy.env),
@@ -105,6 +109,8 @@ class Prepared:
             "explain": explain_refusals,
             "readable": [*(_OPEN_PLACES if plan.isolated else ()), *plan.search_path, *read],
             "writable": [*own, "/dev/null", *write],
+            "processes": plan.limits.processes,
+            "unix_sockets": plan.filter.unix_sockets,
             "taken": [*RESERVED_TREES, *RESERVED_ROOTS],
             "never": list(REFUSED_HOST_TREES),
         }
@@ -205,8 +211,9 @@ def _refuse_writable_code(places: tuple[Place, ...], code: Code) -> None:
     lent = [interpreter.executable, interpreter.stdlib, *interpreter.dynload, code.belljar]
     lent += [source for _, source in (*interpreter.libraries, *packages.libraries)]
     lent += [source for _, source in (*packages.entries, *code.stand_ins)]
-    if interpreter.loader is not None:
-        lent.append(interpreter.loader[1])
+    lent += loaders(code).values()
+    if code.programs is not None:
+        lent += [path for _, path in (*code.programs.files, *code.programs.libraries)]
     for place in places:
         for source in lent if place.writable else ():
             if f"{source}/".startswith(f"{place.host}/") or place.host.startswith(f"{source}/"):
@@ -236,6 +243,15 @@ def _find_code(policy: Policy) -> Code:
         allowed = {name for name, _ in (*whitelist.shown, *whitelist.runtime)}
         interpreter = link(interpreter, frozenset(allowed))
     names = tuple(sorted(os.listdir(interpreter.stdlib)))
+    programs = None
+    if policy.run:
+        from ..python.programs import find_programs
+
+        if not policy.limits.processes:
+            raise PolicyError(
+                "grants.run", "programs run in processes of their own; allow(processes=1) as well"
+            )
+        programs = find_programs(policy.run, interpreter)
     return Code(
         interpreter=interpreter,
         packages=packages,
@@ -244,7 +260,18 @@ def _find_code(policy: Policy) -> Code:
         stdlib_names=names,
         covers=covers(interpreter, names),
         stand_ins=_find_stand_ins(policy),
+        programs=programs,
+        layer=_layer() if policy.limits.processes else (),
     )
+
+
+def _layer() -> tuple[tuple[str, bytes], ...]:
+    """The modules of the guest's Python layer that an interpreter of its own begins with."""
+    found = [("__init__.py", b"")]
+    for name in LAYER_MODULES:
+        with open(f"{_PACKAGE}/guest/{name}.py", "rb") as file:
+            found.append((f"{name}.py", file.read()))
+    return tuple(found)
 
 
 def _find_stand_ins(policy: Policy) -> tuple[tuple[str, str], ...]:

@@ -140,6 +140,7 @@ def execute(
         machine.filter_program(plan.filter),
         plan.filter.own_pid,
         stdin=bool(feed.pending) or feed.fd is not None,
+        several=plan.limits.processes > 0,
     )
     budget = Budget(memory_bytes=plan.limits.value_bytes)
     order = order.replace(settings=prepared.agent_settings)

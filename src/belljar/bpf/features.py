@@ -18,7 +18,8 @@ class FilterFeatures(Record):
     """What the plan knows about the guest.  The defaults are the narrowest filter that
     runs CPython; every True is something granted, or something another wall holds.
 
-    ``processes``: fork is granted.  ``threads``: so are threads.  ``jit``: native code
+    ``processes``: fork and execve are granted.  ``unix_sockets``: so are Unix sockets with a
+    name, where none of anybody else can be reached.  ``threads``: so are threads.  ``jit``: native code
     may be made from data.  ``load_code``: extension modules may still be mapped; False
     where writable places are not ``noexec`` and everything native is preloaded.
     ``own_root``: the file tree is the guest's own, so changing permissions and times
@@ -30,6 +31,7 @@ class FilterFeatures(Record):
 
     arch: str
     processes: bool = False
+    unix_sockets: bool = False
     threads: bool = True
     jit: bool = False
     load_code: bool = True

@@ -18,7 +18,7 @@ import errno
 
 from .expr import ALLOW, Arg, Choice, Errno, Filter, If
 from .features import FilterFeatures
-from .sets import ABSENT, ALLOWED, MACHINE, PROCESSES, TIMESTAMPS, X86_64_ONLY
+from .sets import ABSENT, ALLOWED, MACHINE, PROCESSES, TIMESTAMPS, UNIX_SOCKETS, X86_64_ONLY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def guest_filter(features: FilterFeatures) -> Filter:
     rules.update(_memory(features))
     rules.update(_tasks(features))
     rules.update(_signals(features))
-    rules.update(_sockets())
+    rules.update(_sockets(features))
     rules.update(_system(features))
     return Filter(features.arch, rules, optional=X86_64_ONLY)
 
@@ -223,13 +223,14 @@ def _signals(features: FilterFeatures) -> dict[str, Rule]:
         return {"kill": own, "tgkill": own}  # tkill names a thread of no stated process
     if not features.sandboxed_signals:
         return {}
-    # 0 is the caller's process group, and a group may reach out of a PID namespace: the
-    # guest was forked into the zygote's.  Negative numbers are groups within it, or all.
+    # 0 is the caller's process group, and a group may reach out of a PID namespace: a guest
+    # that is one process was forked into the zygote's.  Negative numbers are groups within
+    # it, or all.
     # 1 is the first process of the namespace, which is not the guest's: it shares the
     # zygote's memory and must never run a signal handler.
     first = pid == 1
-    kill = pid != 0 if features.processes else (pid != 0) & (pid <= 0x7FFF_FFFF)
-    return {"kill": _only(kill & ~first), "tgkill": _only(~first), "tkill": _only(~first)}
+    kill = ~first if features.processes else (pid != 0) & (pid <= 0x7FFF_FFFF) & ~first
+    return {"kill": _only(kill), "tgkill": _only(~first), "tkill": _only(~first)}
 
 
 # -- sockets ---------------------------------------------------------------------------
@@ -246,17 +247,19 @@ _RECEIVE_FLAGS = 0x2 | 0x20 | 0x40 | 0x100 | 0x4000 | 0x4000_0000
 # SO_REUSEADDR TYPE ERROR SNDBUF RCVBUF KEEPALIVE RCVTIMEO SNDTIMEO ACCEPTCONN PROTOCOL
 # DOMAIN.  Not PEERCRED, PEERGROUPS, PEERPIDFD: they tell who and where the host is.
 _GETSOCKOPT = (2, 3, 4, 7, 8, 9, 20, 21, 30, 38, 39)
+_SO_REUSEADDR = 2  # which says nothing of a Unix socket, and multiprocessing sets it
 _SETSOCKOPT = (20, 21)  # SO_RCVTIMEO, SO_SNDTIMEO
 
 
 _ADDRESSLESS = (_SOCK_STREAM, _SOCK_SEQPACKET)  # kinds that ignore or refuse an address
 
 
-def _sockets() -> dict[str, Rule]:
+def _sockets(features: FilterFeatures) -> dict[str, Rule]:
     level = Arg(1, width=32) == _SOL_SOCKET
     kind = Arg(1, width=32) & (_WORD & ~_SOCK_FLAGS)
     option = Arg(2, width=32)
-    return {
+    settable = (_SO_REUSEADDR, *_SETSOCKOPT) if features.unix_sockets else _SETSOCKOPT
+    rules: dict[str, Rule] = {
         # EACCES is socket(2)'s own word for it and arrives as PermissionError.  For the
         # families that programs merely probe (netlink, the kernel's ciphers, vsock),
         # EAFNOSUPPORT makes them take the way of a kernel without them.
@@ -273,8 +276,11 @@ def _sockets() -> dict[str, Rule]:
         "recvfrom": _only(Arg(3, width=32).has_only(_RECEIVE_FLAGS)),
         "recvmsg": _only(Arg(2, width=32).has_only(_RECEIVE_FLAGS)),
         "getsockopt": _only(level & option.is_in(_GETSOCKOPT)),
-        "setsockopt": _only(level & option.is_in(_SETSOCKOPT)),
+        "setsockopt": _only(level & option.is_in(settable)),
     }
+    if features.unix_sockets:
+        rules.update(dict.fromkeys(UNIX_SOCKETS, ALLOW))
+    return rules
 
 
 # -- the rest --------------------------------------------------------------------------
@@ -282,6 +288,7 @@ def _sockets() -> dict[str, Rule]:
 # PR_GET_DUMPABLE, PR_SET_NAME, PR_GET_NAME, PR_GET_SECCOMP, PR_CAPBSET_READ,
 # PR_GET_TIMERSLACK, PR_GET_NO_NEW_PRIVS, PR_GET_THP_DISABLE, PR_SET_VMA (names mappings)
 _PRCTL = (3, 15, 16, 21, 23, 30, 39, 42, 0x53564D41)
+_ARCH_SET_FS = 0x1002  # the first thread's own storage: the C library sets it once, at its start
 _ARCH_PRCTL = (0x1003, 0x3001, 0x5005)  # ARCH_GET_FS, ARCH_CET_STATUS, ARCH_SHSTK_STATUS
 _PERSONALITY_QUERY = 0xFFFF_FFFF
 _PRIO_PROCESS = 0
@@ -310,7 +317,11 @@ def _system(features: FilterFeatures) -> dict[str, Rule]:
     own = _is_own(features, 0)
     rules: dict[str, Rule] = {
         "prctl": _only(Arg(0, width=32).is_in(_PRCTL)),
-        "arch_prctl": _only(Arg(0, width=32).is_in(_ARCH_PRCTL)),
+        "arch_prctl": _only(
+            Arg(0, width=32).is_in(
+                (*_ARCH_PRCTL, _ARCH_SET_FS) if features.processes else _ARCH_PRCTL
+            )
+        ),
         "personality": _only(Arg(0, width=32) == _PERSONALITY_QUERY),
         "prlimit64": _only(own & (Arg(2) == 0)),  # new_limit is NULL: a question
         "setpriority": _only(

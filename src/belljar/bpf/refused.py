@@ -10,16 +10,14 @@ Not imported by a run: the filter needs no entry to refuse a call.
 
 from __future__ import annotations
 
-from .sets import ABSENT, ALLOWED, CHECKED, MACHINE, PROCESSES, TIMESTAMPS
+from .sets import ABSENT, ALLOWED, CHECKED, MACHINE, PROCESSES, TIMESTAMPS, UNIX_SOCKETS
 
 # reason -> the calls it holds for
 _REASONS = {
     "another program would run with the guest's rights; execution is a grant of its own": (
-        "execve execveat uselib"
+        "execveat uselib"
     ),
-    "the network is the host's to reach, by grant": (
-        "accept accept4 bind connect listen recvmmsg sendmmsg"
-    ),
+    "the network is the host's to reach, by grant": ("recvmmsg sendmmsg"),
     "reads, writes or steers other processes": (
         "ptrace process_vm_readv process_vm_writev process_madvise process_mrelease kcmp"
         " pidfd_open pidfd_getfd pidfd_send_signal migrate_pages move_pages get_robust_list"
@@ -97,7 +95,7 @@ def refused() -> dict[str, str]:
 
 def reason(name: str) -> str:
     """Why the call ``name`` is allowed, checked, hidden or refused; empty if unknown."""
-    for group in (*ALLOWED.values(), CHECKED, ABSENT, TIMESTAMPS, PROCESSES, MACHINE):
+    for group in (*ALLOWED.values(), CHECKED, ABSENT, TIMESTAMPS, PROCESSES, UNIX_SOCKETS, MACHINE):
         if name in group:
             return group[name]
     return refused().get(name, "")

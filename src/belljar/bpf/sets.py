@@ -212,10 +212,18 @@ TIMESTAMPS: Final = {  # own_root
     "utimes": "the older utimensat, still made by some C code",
 }
 PROCESSES: Final = {  # processes
+    "execve": "starts a program; Landlock and the mounts decide which, and set-id bits do nothing",
     "fork": "another process; RLIMIT_NPROC and the PID cgroup bound their number",
     "setpgid": "puts own children into a group of their own, for job control",
     "setsid": "starts a session of its own, which only leaves the parent's",
     "vfork": "fork for a child that executes at once; subprocess uses it",
+}
+UNIX_SOCKETS: Final = {  # unix_sockets
+    "accept": "takes a connection; the listener is the guest's own",
+    "accept4": "accept with flags; Python's socket.accept",
+    "bind": "gives a Unix socket a name in the guest's own tree or network namespace",
+    "connect": "reaches such a socket; no other kind can be made",
+    "listen": "waits for connections; multiprocessing's managers and fork server",
 }
 MACHINE: Final = {
     "sysinfo": "memory and load of the whole machine; with the grant system_info only",
@@ -223,7 +231,7 @@ MACHINE: Final = {
 }
 
 CHECKED: Final = {
-    "arch_prctl": "reading the FS base and the shadow-stack state; setters move the stack's guard",
+    "arch_prctl": "reading the FS base and the shadow-stack state; setting the base only to start programs",
     "chmod": "permission bits without set-id, in a file tree of the guest's own only",
     "clone": "threads that share everything; processes only if granted, namespaces never",
     "close_range": "closing many; not UNSHARE, which would double the limit on open files",

@@ -92,6 +92,10 @@ def describe_denial(denial: Denial) -> str:
     tried = one_line(f"{denial.action} {denial.target}" if denial.target else denial.action)
     if denial.action in ("read", "write") and denial.target.startswith("/"):
         return f"refused {tried}: {_place_hint(f'--{denial.action}', denial.target)}"
+    if denial.action == "fork" and denial.grant.startswith("allow("):
+        flags = f"--run {quote(denial.target)}" if denial.grant.startswith("allow(run=") else ""
+        more = "--processes 1" if denial.grant.endswith("processes=1)") else ""
+        return f"refused {tried}: allow with {' '.join(filter(None, (flags, more)))}"
     return f"refused {tried}: {one_line(denial.grant)}"
 
 

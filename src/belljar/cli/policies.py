@@ -36,6 +36,9 @@ def make_policy(parsed: Parsed) -> Policy:
         with _Said("--package"):
             policy = policy.allow(packages=[text])
     policy = _choose_modules(policy, parsed)
+    for text in parsed.each("run"):
+        with _Said("--run"):
+            policy = policy.allow(run=[absolute(text) if "/" in text else text])
     python = parsed.one("python")
     if python is not None:
         with _Said("--python"):

@@ -17,8 +17,7 @@ import time
 
 from ..errors import SHORTAGES, SetupFailed, WorkerDied
 from ..kernel import fdpass, process
-from ..plan.make import HOST_NAME
-from ..plan.root import ZYGOTE_PROC
+from ..plan.root import HOST_NAME, ZYGOTE_PROC
 from ..wire.control import Unpacker, pack
 from ..wire.errors import RemoteError
 
@@ -113,6 +112,7 @@ class Zygote:
             "preload": list(preload),
             "refused": list(plan.refused),
             "jit": plan.filter.jit,
+            "several": plan.limits.processes > 0,
             "host_name": "" if plan.filter.uname else HOST_NAME.decode(),
         }
         self._tell(pack("settings", **settings))
@@ -172,11 +172,12 @@ class Zygote:
         program: bytes,
         pid_mark: int | None,
         stdin: bool,
+        several: bool = False,
     ) -> GuestEnds:
         """Ask for a guest; the answer comes on the status socket.
 
         Does not wait, not even for a zygote that is still starting.  ``stdin`` asks for a
-        pipe; without it the guest reads an empty stream.
+        pipe; without it the guest reads an empty stream.  ``several``: it may have processes.
         """
         opened: list[int] = []
         sockets: list[_socket.socket] = []
@@ -197,7 +198,9 @@ class Zygote:
                 os.close(opened.pop())
                 stdin_end = None
             theirs = [their_stdin, their_stdout, their_stderr]
-            message = pack("spawn", steps=steps, program=program, pid_mark=pid_mark)
+            message = pack(
+                "spawn", steps=steps, program=program, pid_mark=pid_mark, several=several
+            )
             self._tell(message, [their_status.fileno(), their_link.fileno(), *theirs])
         except BaseException as error:
             for sock in sockets:

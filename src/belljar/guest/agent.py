@@ -12,6 +12,7 @@ import builtins
 import gc
 import io
 import os
+import posix
 import sys
 
 from ..wire import late
@@ -27,24 +28,18 @@ if TYPE_CHECKING:
     from typing import Any
 
 _READ_BYTES = 1 << 16
-# What: numeric libraries start one thread where they would start one for each processor.
-# Because: each reserves some 40 MiB of address space, which memory_bytes counts, so that on a
-# machine with eight processors NumPy would not even import.  Then: who wants more says so by
-# env, and grants the memory.
-_ONE_THREAD = (
-    "OPENBLAS_NUM_THREADS",
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "POLARS_MAX_THREADS",
-    "RAYON_NUM_THREADS",
-)
+_PATH = "/usr/bin:/bin"
 
 
 _imports = imports.Imports({})  # the zygote's, once it has prepared
 
 
 def prepare(
-    fresh: frozenset[str], stand_ins: dict[str, str], trusted: list[str], host_name: str
+    fresh: frozenset[str],
+    stand_ins: dict[str, str],
+    trusted: list[str],
+    host_name: str,
+    several: bool,
 ) -> None:
     """In the zygote, once: everything that every guest would do alike.
 
@@ -56,6 +51,7 @@ def prepare(
         stand_ins: module -> file to load instead.
         trusted: directories from which bytecode is loaded.
         host_name: what to call this host where the kernel may not be asked; else empty.
+        several: whether guests may have processes.
     """
     global _imports
     import _sitebuiltins
@@ -68,7 +64,7 @@ def prepare(
     sys.stdout = sys.__stdout__ = _text(1, "w", "strict")  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _text(2, "w", "backslashreplace")  # type: ignore[misc]
     # For C code only, so that ``os.environ`` is the policy's alone: it puts its own on top.
-    for name in _ONE_THREAD:
+    for name in standins.ONE_THREAD:
         os.putenv(name, "1")
     late.load()
     sys.dont_write_bytecode = True
@@ -76,7 +72,11 @@ def prepare(
     sys.modules["belljar"] = public_module(type(sys))
     bytecode.read_bytecode_only_from(trusted)
     _imports = imports.Imports(stand_ins)
-    _imports.after("mmap", standins.stand_in_for_mmap)
+    if several:
+        _imports.after("mmap", standins.share_mmap_by_files)
+        _imports.after("subprocess", standins.start_as_we_were)
+    else:
+        _imports.after("mmap", standins.stand_in_for_mmap)
     _imports.after("linecache", report.fill_linecache)
     if host_name:
         standins.stand_in_for_uname(_imports, host_name)
@@ -117,6 +117,9 @@ def _text(fd: int, mode: str, errors: str) -> io.TextIOWrapper:
 def settle(settings: Mapping[str, Any]) -> Budget:
     """Before the first run: the environment, the watch on refusals, the bound on values."""
     sys.orig_argv[:] = [sys.executable]
+    if settings["processes"]:
+        # For what is started: Python finds itself by it when it is started by its bare name.
+        os.putenv("PATH", _PATH)
     os.environ.update(settings["env"])
     imports.hide_the_zygotes()
     standins.reseed()
@@ -128,6 +131,8 @@ def settle(settings: Mapping[str, Any]) -> Budget:
             settings["taken"],
             settings["never"],
             settings["builtins"],
+            settings["processes"],
+            settings["unix_sockets"],
         )
         _imports.refuse(settings["refused"], settings["module_rules"], denials.note)
         blocked = settings["blocked_functions"]
@@ -138,6 +143,8 @@ def settle(settings: Mapping[str, Any]) -> Budget:
 def serve(link: int) -> int:
     """Answer one run, or end when the host closes the link; returns the exit status."""
     connection = Connection("guest")
+    own = posix.getpid()
+    os.set_inheritable(link, False)  # a program that the guest starts has no business with it
     _write_all(link, connection.send(Ready(stages={})))
     while True:
         data = os.read(link, _READ_BYTES)
@@ -150,6 +157,11 @@ def serve(link: int) -> int:
                 budget = settle(event.settings)
                 finished = execute.run(event, budget)
                 status = finished.exit_code or (1 if finished.outcome == "raised" else 0)
+                if posix.getpid() != own:
+                    # A fork that went on to the end of the program: it is not the run.
+                    if finished.error is not None:
+                        _write_all(2, finished.error.traceback.encode("utf-8", "replace"))
+                    return status & 0xFF
                 entries = denials.take()
                 if entries:
                     denied = Denied(event.run_id, entries)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import os
+import posix
 import sys
 
 from ..wire.events import Denial
@@ -31,6 +32,8 @@ _never: tuple[str, ...] = ()
 _last = ""
 _paused = False
 _rules_on_builtins: dict[str, int] = {}
+_processes = 0
+_unix_sockets = False
 
 
 def install(
@@ -39,15 +42,20 @@ def install(
     taken: list[str],
     never: list[str],
     rules_on_builtins: dict[str, int],
+    processes: int,
+    unix_sockets: bool,
 ) -> None:
     """Start watching.
 
     ``readable`` and ``writable`` are the trees that the policy leaves open; ``taken`` those
     where a grant can show nothing inside, ``never`` those that cannot be granted at all.
-    ``rules_on_builtins`` say which built-in names the code does not have.
+    ``rules_on_builtins`` say which built-in names the code does not have; ``processes`` how many
+    of its own it may start, ``unix_sockets`` whether it may name sockets.
     """
-    global _readable, _writable, _taken, _never, _rules_on_builtins
+    global _readable, _writable, _taken, _never, _rules_on_builtins, _processes, _unix_sockets
+    _unix_sockets = unix_sockets
     _rules_on_builtins = rules_on_builtins
+    _processes = processes
     _readable, _writable = tuple(readable), tuple(writable)
     _taken, _never = tuple(taken), tuple(never)
     handlers = _HANDLERS
@@ -76,9 +84,10 @@ def take() -> tuple[Denial, ...]:
     return taken
 
 
-def last_was(action: str) -> bool:
-    """Whether the newest denial was of this kind."""
-    return _last == action
+def no_process_left(error: OSError) -> bool:
+    """Whether an error says that there may be no further process."""
+    kinds = BlockingIOError if _processes else (PermissionError, BlockingIOError)
+    return _last == "fork" and isinstance(error, kinds)
 
 
 def explain(exception: BaseException) -> str:
@@ -188,12 +197,38 @@ def _grant(action: str, target: str) -> str:
 
 
 def _fork(event: str, args: tuple[Any, ...]) -> None:
-    note("fork", "", NO_GRANT)
+    global _last
+    if _processes:
+        _last = "fork"
+    else:
+        note("fork", "", "allow(processes=1)")
 
 
 def _execute(event: str, args: tuple[Any, ...]) -> None:
-    program = args[0] if args else ""
-    note("fork", os.fsdecode(program) if isinstance(program, bytes) else str(program), NO_GRANT)
+    """A program is started: one that is not there is one that is not granted."""
+    global _last
+    program: Any = args[0] if args else ""
+    if event in ("os.system", "pty.spawn"):
+        program = "/bin/sh" if event == "os.system" else program
+    if isinstance(program, bytes):
+        program = os.fsdecode(program)
+    target = str(program)
+    if _processes and _found(target):
+        _last = "fork"
+        return
+    if target == sys.executable:
+        note("fork", target, "allow(processes=1)")
+        return
+    more = "" if _processes else ", processes=1"
+    note("fork", target, f'allow(run=["{target}"]{more})')
+
+
+def _found(program: str) -> bool:
+    """Whether there is such a file inside, where execvp(3) looks."""
+    return any(
+        posix.access(path, posix.X_OK)
+        for path in ([program] if "/" in program else [f"/usr/bin/{program}"])
+    )
 
 
 def _socket(event: str, args: tuple[Any, ...]) -> None:
@@ -204,6 +239,8 @@ def _socket(event: str, args: tuple[Any, ...]) -> None:
 
 def _connect(event: str, args: tuple[Any, ...]) -> None:
     address = args[1] if event != "socket.getaddrinfo" else args[:2]
+    if _unix_sockets and isinstance(address, (str, bytes)):
+        return
     note("network", str(address), NO_GRANT)
 
 

@@ -102,7 +102,7 @@ def limit_hit(exception: BaseException) -> str | None:
             return "work" if os.statvfs(".").f_favail else "work_files"
         if exception.errno == errno.EFBIG:
             return "file"
-        if isinstance(exception, (PermissionError, BlockingIOError)) and denials.last_was("fork"):
+        if denials.no_process_left(exception):
             return "processes"
     return None
 

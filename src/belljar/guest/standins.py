@@ -5,6 +5,7 @@ Shape, not wall: the kernel refuses whatever is done here.
 
 from __future__ import annotations
 
+import posix
 import sys
 
 TYPE_CHECKING = False
@@ -12,6 +13,19 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .imports import Imports
+
+
+# What: numeric libraries start one thread where they would start one for each processor.
+# Because: each reserves some 40 MiB of address space, which memory_bytes counts, so that on a
+# machine with eight processors NumPy would not even import.  Then: who wants more says so by
+# env, and grants the memory.
+ONE_THREAD = (
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+    "RAYON_NUM_THREADS",
+)
 
 
 def stand_in_for_mmap(mmap: Any) -> None:
@@ -40,15 +54,79 @@ def stand_in_for_mmap(mmap: Any) -> None:
                     kwargs["flags"] = _private(kwargs.get("flags", mmap.MAP_SHARED))
             return real.__new__(cls, fileno, length, *args, **kwargs)
 
-        def __repr__(self) -> str:
-            # The C code puts the bare name of a class that is not its own.
-            text: str = real.__repr__(self)
-            return text.replace("<mmap ", "<mmap.mmap ", 1)
+    _take_the_place(Mmap, mmap)
 
-    Mmap.__name__ = Mmap.__qualname__ = "mmap"
-    Mmap.__module__ = "mmap"
-    Mmap.__doc__ = real.__doc__
-    mmap.mmap = Mmap
+
+def share_mmap_by_files(mmap: Any) -> None:
+    """Let ``mmap.mmap(-1, n)`` give memory that forks share, as its default is.
+
+    The filter refuses shared memory without a file, because no limit counts it.  A file
+    without a name in the guest's own tmpfs is the same, and ``work_bytes`` counts it.
+    """
+    real: Any = mmap.mmap
+
+    class Mmap(real):  # type: ignore[misc]
+        def __new__(cls, fileno: int, length: int, *args: Any, **kwargs: Any) -> Any:
+            flags = args[0] if args else kwargs.get("flags", mmap.MAP_SHARED)
+            access = kwargs.get("access", mmap.ACCESS_DEFAULT)
+            if fileno != -1 or flags & mmap.MAP_PRIVATE or access == mmap.ACCESS_COPY:
+                return real.__new__(cls, fileno, length, *args, **kwargs)
+            file = _nameless_file(length)
+            try:
+                if args:
+                    args = (flags & ~mmap.MAP_ANONYMOUS, *args[1:])
+                elif "flags" in kwargs:
+                    kwargs["flags"] = flags & ~mmap.MAP_ANONYMOUS
+                return real.__new__(cls, file, length, *args, **kwargs)
+            finally:
+                posix.close(file)
+
+    _take_the_place(Mmap, mmap)
+
+
+def _take_the_place(made: Any, mmap: Any) -> None:
+    """Let a subclass be ``mmap.mmap``, and look like it."""
+    real: Any = mmap.mmap
+
+    def represent(self: Any) -> str:
+        # The C code puts the bare name of a class that is not its own.
+        text: str = real.__repr__(self)
+        return text.replace("<mmap ", "<mmap.mmap ", 1)
+
+    made.__repr__ = represent
+    made.__name__ = made.__qualname__ = "mmap"
+    made.__module__ = "mmap"
+    made.__doc__ = real.__doc__
+    mmap.mmap = made
+
+
+def _nameless_file(size: int) -> int:
+    """A descriptor of a new file in shared memory that has no name any more."""
+    flags = posix.O_RDWR | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC
+    while True:
+        name = f"/dev/shm/mmap-{posix.getpid()}-{posix.urandom(8).hex()}"
+        try:
+            file = posix.open(name, flags, 0o600)
+        except FileExistsError:
+            continue
+        posix.unlink(name)
+        posix.ftruncate(file, size)
+        return file
+
+
+def start_as_we_were(subprocess: Any) -> None:
+    """Let children of ``multiprocessing`` start as an ordinary interpreter does.
+
+    They are given the flags of this one, and ``-S`` would leave out ``site``, by which an
+    interpreter inside finds the packages.
+    """
+    real: Any = subprocess._args_from_interpreter_flags
+
+    def _args_from_interpreter_flags() -> list[str]:
+        """Return the command-line arguments reproducing the current settings in sys.flags."""
+        return [flag for flag in real() if flag not in ("-I", "-S", "-B")]
+
+    subprocess._args_from_interpreter_flags = _args_from_interpreter_flags
 
 
 # The oldest kernel on which guests have a root of their own: programs that ask what they may

@@ -6,10 +6,18 @@ See namespaces(7), user_namespaces(7), pid_namespaces(7).
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 from .libc import address, address_of, buffer, failure, libc
-from .process import SIGKILL
+from .process import SIGKILL, close_from, die_with_parent
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# The C half, which every interpreter has loaded; the Python half would bring ``enum``.
+_signal: Any = sys.modules["_signal"]
 
 FLAGS: dict[str, int] = {
     "time": 0x00000080,
@@ -129,10 +137,50 @@ class ParkedInit:
         finally:
             libc.pthread_sigmask(_SIG_SETMASK, before, None)
 
-    def end(self) -> None:
-        """Kill it, and with it everything in its namespace."""
+    def end(self) -> float:
+        """Kill it, and with it everything in its namespace.  Returns 0: nobody had come to it."""
         os.kill(self.pid, SIGKILL)
         os.waitpid(self.pid, 0)
+        return 0.0
+
+
+class ReapingInit:
+    """The first process of a PID namespace in which there will be several more.
+
+    What: a fork of this process that waits for whatever ends in the namespace.  Because:
+    processes whose parent has ended come to it, and one that nobody waits for counts against
+    the limit for ever.  Then: it holds nothing of the zygote's, and dies with it.
+    """
+
+    def __init__(self) -> None:
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                wait_for_all()
+            finally:
+                os._exit(1)
+
+    def end(self) -> float:
+        """Kill it, and with it everything in its namespace.
+
+        Returns the processor time in seconds of those that had come to it.
+        """
+        os.kill(self.pid, SIGKILL)
+        _, _, usage = os.wait4(self.pid, 0)
+        return usage.ru_utime + usage.ru_stime
+
+
+def wait_for_all() -> None:
+    """Collect every child that there will ever be; does not return."""
+    die_with_parent(0)
+    close_from(0)
+    every = range(1, 65)
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, every)  # none shall run a handler of the zygote's
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            _signal.sigwait([_signal.SIGCHLD])
 
 
 def _write(directory: int, name: str, data: bytes) -> None:

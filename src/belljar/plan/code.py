@@ -9,6 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..python.distributions import PackageSet
     from ..python.interpreter import Interpreter
+    from ..python.programs import Programs
 
 
 class Code(Record):
@@ -23,6 +24,9 @@ class Code(Record):
     ``covers``        (path in the standard library, bytes) of files that are shown otherwise;
                       None hides the file
     ``stand_ins``     (module, real host path) of the policy's stand-ins
+    ``programs``      what the policy lets guests start; None if nothing
+    ``layer``         (file name, text) of the modules that an interpreter begins with which a
+                      guest starts anew; empty where none can be started
     """
 
     interpreter: Interpreter
@@ -32,3 +36,5 @@ class Code(Record):
     stdlib_names: tuple[str, ...]
     covers: tuple[tuple[str, bytes | None], ...] = ()
     stand_ins: tuple[tuple[str, str], ...] = ()
+    programs: Programs | None = None
+    layer: tuple[tuple[str, bytes], ...] = ()

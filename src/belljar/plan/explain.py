@@ -54,6 +54,7 @@ PURPOSES: dict[str, str] = {
     "seal_root": "make the tree itself read-only",
     "execute": "become the zygote: Python, isolated, without environment",
     "die_with_zygote": "be killed when the zygote ends",
+    "lead_session": "have a process group of its own",
     "mount_own": "own /work and /tmp, in memory",
     "own_user_namespace": "leave the namespace that owns the mounts",
     "limit_address_space": "bound memory",
@@ -149,6 +150,8 @@ def explain_grants(policy: Policy) -> Section:
     rows.extend(("package", name) for name in sorted(policy.packages))
     if policy.system_info:
         rows.append(("system_info", "host name, processor, memory and uptime may be seen"))
+    if policy.run:
+        rows.append(("run", ", ".join(sorted(policy.run))))
     if policy.python is not None:
         rows.append(("python", policy.python))
     rows.extend(("stand-in", f"{path} for {module}") for module, path in policy.stand_ins.items())

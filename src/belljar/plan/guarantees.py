@@ -28,6 +28,7 @@ class Mechanism(Record):
     name: str
     present: Callable[[Support], bool]
     remedy: str = ""
+    applied: Callable[[Policy], bool] = lambda policy: True  # what a grant does not switch off
 
 
 class Guarantee(Record):
@@ -48,6 +49,14 @@ class Guarantee(Record):
 
 def _isolated(support: Support) -> bool:
     return support.isolated
+
+
+def _one_process(policy: Policy) -> bool:
+    return policy.limits.processes == 0
+
+
+def _several(policy: Policy) -> bool:
+    return policy.limits.processes > 0
 
 
 def _seccomp(support: Support) -> bool:
@@ -107,9 +116,18 @@ GUARANTEES: tuple[Guarantee, ...] = (
     ),
     Guarantee(
         "processes",
-        "no process is made, no program executed",
+        "no process is made and no program executed but those that are granted",
         ("R2", "C9"),
-        (FILTER, Mechanism("RLIMIT_NPROC", lambda s: s.counts_threads, NAMESPACES_REMEDY)),
+        (
+            Mechanism(SECCOMP, _seccomp, SECCOMP_REMEDY, _one_process),
+            Mechanism("RLIMIT_NPROC", lambda s: s.counts_threads, NAMESPACES_REMEDY),
+            Mechanism(
+                "canonical root with just these programs", _isolated, NAMESPACES_REMEDY, _several
+            ),
+            Mechanism(
+                "Landlock execute rules", lambda s: s.landlock_abi >= 1, LANDLOCK_REMEDY, _several
+            ),
+        ),
     ),
     Guarantee(
         "native code",
@@ -212,8 +230,9 @@ def judge(
     missing: list[str] = []
     remedy: list[str] = []
     for guarantee in GUARANTEES:
-        present = tuple(m.name for m in guarantee.mechanisms if m.present(support))
-        lacking = [m for m in guarantee.mechanisms if not m.present(support)]
+        mechanisms = [m for m in guarantee.mechanisms if m.applied(policy)]
+        present = tuple(m.name for m in mechanisms if m.present(support))
+        lacking = [m for m in mechanisms if not m.present(support)]
         taken_away = guarantee.taken_away_by(policy)
         if taken_away:
             present = ()
@@ -247,11 +266,11 @@ def _cannot_be_had(policy: Policy, support: Support, hides_modules: bool) -> lis
     Each as what is missing, then the remedies.
     """
     wishes: list[tuple[str, ...]] = []
-    if policy.limits.processes:
+    if policy.limits.processes and not support.counts_threads:
         wishes.append(
             (
-                "processes: several processes of a guest cannot be counted together yet",
-                "leave processes at 0",
+                "processes: nothing counts the processes of one guest here",
+                f"leave processes at 0, or {NAMESPACES_REMEDY}",
             )
         )
     if support.isolated:

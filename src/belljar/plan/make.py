@@ -12,11 +12,15 @@ from ..errors import UnsupportedError
 from . import landlock as ll
 from .guarantees import judge
 from .root import (
+    DEBIAN_SITE,
     DYNLOAD,
+    HOST_NAME,
+    LAYER,
     LIBRARIES,
     PACKAGE,
     PROC_SELF,
     RUNTIME,
+    SHARED_MEMORY,
     STAND_INS,
     SYSTEM_INFO_FILES,
     TIME_ZONES,
@@ -24,6 +28,7 @@ from .root import (
     dynload_inside,
     hidden,
     links,
+    loaders,
     make_entries,
     mount_points,
     python_name,
@@ -43,7 +48,6 @@ if TYPE_CHECKING:
     from .steps import Argument
     from .support import Support
 
-HOST_NAME = b"belljar"
 GUEST_ID = 1000  # what the guest sees as its user and group
 # Since when the machine runs, as the guest sees it when its zygote starts: long enough for code
 # that takes a clock near zero for one that was never set.
@@ -75,7 +79,8 @@ def make_plan(
     limits, notes = _limits_in_force(policy.limits, support, places)
     features = FilterFeatures(
         arch=support.machine,
-        processes=False,
+        processes=limits.processes > 0,
+        unix_sockets=own_sockets(limits, places),
         threads=limits.threads > 0,
         jit=policy.jit,
         own_root=support.isolated,
@@ -124,6 +129,15 @@ def make_plan(
         guarantees=guarantees,
         notes=notes,
     )
+
+
+def own_sockets(limits: Limits, places: tuple[Place, ...]) -> bool:
+    """Whether Unix sockets with a name may be made and connected.
+
+    ``multiprocessing`` needs them for managers and its fork server.  A read grant may hold
+    sockets of the host's, and nothing refuses to connect to one: then there are none.
+    """
+    return limits.processes > 0 and not places
 
 
 def _limits_in_force(
@@ -218,6 +232,9 @@ def _confine(
 ) -> tuple[Step, ...]:
     """What each guest does to itself, in order; nothing can be taken back."""
     steps = [Step("die_with_zygote")]
+    if limits.processes:
+        # A process group of its own: signals to the group then reach nobody else.
+        steps.append(Step("lead_session"))
     if support.isolated:
         parts = list(PROC_SELF) if support.proc else []
         steps.append(
@@ -229,6 +246,7 @@ def _confine(
                     parts,
                     links(places),
                     [f"{PACKAGE}/belljar", *runtime_inside(code)],
+                    SHARED_MEMORY if limits.processes else "",
                 ),
             )
         )
@@ -253,7 +271,12 @@ def _confine(
     steps.append(Step("drop_capabilities"))
     steps.append(Step("no_new_privs"))
     if support.landlock_abi:
-        rules = _rules_inside(code, places) if support.isolated else _rules_in_place(code, places)
+        if support.isolated:
+            rules = _rules_inside(code, places)
+            if limits.processes:
+                rules += _rules_for_processes(code, own_sockets(limits, places))
+        else:
+            rules = _rules_in_place(code, places)
         abi = support.landlock_abi
         handled = ll.handled_fs(abi)
         # A rule must not name a right that is not handled: the kernel answers EINVAL.
@@ -285,6 +308,23 @@ def _rules_inside(code: Code, places: tuple[Place, ...]) -> list[tuple[str, int]
         (point, ll.WRITE if place.writable else ll.READ)
         for place, point in zip(places, mount_points(places), strict=True)
     )
+    return rules
+
+
+def _rules_for_processes(code: Code, sockets: bool) -> list[tuple[str, int]]:
+    """What may be executed, and what several processes share."""
+    python = f"/usr/bin/{python_name(code.interpreter)}"
+    granted = () if code.programs is None else code.programs.files
+    programs = [f"/usr/bin/{name}" for name, _ in granted]
+    rules = [(path, ll.EXECUTE | ll.READ_FILE) for path in (python, *programs, *loaders(code))]
+    rules.append(("/usr/bin", ll.READ_DIR))
+    rules += [
+        (LAYER.rpartition("/")[0], ll.READ),
+        (DEBIAN_SITE, ll.READ),
+        (SHARED_MEMORY, ll.WRITE),
+    ]
+    if sockets:
+        rules += [(place, ll.MAKE_SOCK) for place in ("/work", "/tmp")]
     return rules
 
 

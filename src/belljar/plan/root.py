@@ -27,6 +27,10 @@ DYNLOAD = "/usr/lib/belljar/dynload"  # extension modules, where the library has
 RUNTIME = "/usr/lib/belljar/runtime"  # those that only the zygote may have
 STAND_INS = "/usr/lib/belljar/stand-ins"  # the operator's Python files for refused modules
 PACKAGE = "/usr/lib/belljar/python"  # belljar itself, for the zygote
+LAYER = "/usr/lib/belljar/start/layer"  # the Python layer of interpreters that guests start
+SHARED_MEMORY = "/dev/shm"  # what shm_open(3) and sem_open(3) use; in the guest's own tmpfs
+DEBIAN_SITE = "/usr/lib/python3/dist-packages"  # where Debian's Python looks for packages
+HOST_NAME = b"belljar"
 GUEST_PID = 2  # in its own PID namespace, after the parked init
 DEVICES = ("null", "zero", "full", "random", "urandom")
 DEVICES_WITHOUT_LANDLOCK = ("null", "full", "random", "urandom")
@@ -132,6 +136,54 @@ def site_inside(interpreter: Interpreter) -> str:
     return f"/usr/local/lib/{python_name(interpreter)}/site-packages"
 
 
+_SITE = ("site-packages",)  # beside the standard library, where ``site`` looks by itself
+
+
+def loaders(code: Code) -> dict[str, str]:
+    """Path -> file of the dynamic loaders of the interpreter and of the granted programs."""
+    own = code.interpreter.loader
+    found = {} if own is None else dict([own])
+    if code.programs is not None:
+        found.update(code.programs.loaders)
+    return found
+
+
+def _start_files(policy: Policy, code: Code) -> dict[str, bytes]:
+    """What an interpreter that a guest starts reads first: the Python layer.
+
+    ``site`` executes a line of a ``.pth`` file that begins with ``import``.
+    """
+    interpreter = code.interpreter
+    site = site_inside(interpreter)
+    stand_ins = stand_ins_inside(code)
+    settings = {
+        "stand_ins": stand_ins,
+        "path": [dynload_inside(interpreter), site],
+        "trusted": [stdlib_inside(interpreter), site, *([STAND_INS] if stand_ins else [])],
+        "host_name": "" if policy.system_info else HOST_NAME.decode(),
+    }
+    parent, _, package = LAYER.rpartition("/")
+    line = (
+        f"import sys; sys.path.insert(0, {parent!r}); "
+        f"from {package} import child; child.start(**{settings!r})\n"
+    )
+    return {"belljar.pth": line.encode()}
+
+
+def _loader_files(interpreter: Interpreter, sonames: set[str]) -> dict[str, bytes]:
+    """How dynamic loaders find the libraries without a variable in the environment.
+
+    See ld.so(8); for musl, ``ldso/dynlink.c``.
+    """
+    from ..python.ldcache import make_cache  # the launcher needs this file's names only
+
+    paths = {soname: f"{LIBRARIES}/{soname}" for soname in sorted(sonames)}
+    return {
+        "/etc/ld.so.cache": make_cache(paths, interpreter.machine),
+        f"/etc/ld-musl-{interpreter.machine}.path": LIBRARIES.encode() + b"\n",
+    }
+
+
 def make_entries(
     policy: Policy,
     code: Code,
@@ -146,7 +198,8 @@ def make_entries(
     owner to the guest where the kernel can), ``["bind?", …]`` (left out where the source
     is missing), ``["place", …]`` (a granted path: mounted last, by descriptors), ``["file", target, contents]``,
     ``["link", target, to]``, ``["dir", target]``; or, over what a bind brought along,
-    ``["empty", target]`` (a directory without anything in it), ``["hide", target]`` (a file
+    ``["empty", target]`` (a directory without anything in it), ``["folder", target, files]``
+    (one of just these files, name -> contents), ``["hide", target]`` (a file
     that nobody can read), ``["cover", target, contents]`` (another file) or
     ``["only", target, names]`` (a directory of just these names, for binds to come).
     """
@@ -176,9 +229,13 @@ def make_entries(
         bind(f"{dynload}/{_name(source)}", source, READ_ONLY)
     for _, source in code.whitelist.runtime:
         bind(f"{RUNTIME}/{_name(source)}", source, READ_ONLY)
+    starts = _start_files(policy, code) if policy.limits.processes else {}
     for part in code.stdlib_names:
         if hidden(part):
-            entries.append(["empty", f"{stdlib}/{part}"])
+            target = f"{stdlib}/{part}"
+            entries.append(
+                ["folder", target, starts] if part in _SITE and starts else ["empty", target]
+            )
     for part, contents in code.covers:
         if contents is None:
             entries.append(["hide", f"{stdlib}/{part}"])
@@ -199,13 +256,31 @@ def make_entries(
         entries.append(["hide", f"{site}/{path}"])
     for module, source in code.stand_ins:
         bind(f"{STAND_INS}/{module}.py", source, READ_ONLY | NOEXEC)
-    if interpreter.loader is not None:
-        bind(interpreter.loader[0], interpreter.loader[1], READ_ONLY)
+    for path, source in loaders(code).items():
+        bind(path, source, READ_ONLY)
     seen: set[str] = set()
-    for soname, source in (*interpreter.libraries, *packages.libraries):
+    programs = code.programs
+    lent_libraries = (*interpreter.libraries, *packages.libraries)
+    if programs is not None:
+        lent_libraries += programs.libraries
+    for soname, source in lent_libraries:
         if soname not in seen:
             seen.add(soname)
             bind(f"{LIBRARIES}/{soname}", source, READ_ONLY)
+    if policy.limits.processes:
+        for program, source in () if programs is None else programs.files:
+            bind(f"/usr/bin/{program}", source, READ_ONLY)
+        for alias in ("python", f"python{interpreter.version[0]}"):
+            entries.append(["link", f"/usr/bin/{alias}", name])
+        entries.append(["link", "/bin", "usr/bin"])  # where execvp(3) and shells look first
+        for module, text in code.layer:
+            file(f"{LAYER}/{module}", text)
+        if not any(part in _SITE for part in code.stdlib_names):
+            for part, text in starts.items():
+                file(f"{DEBIAN_SITE}/{part}", text)
+        for path, text in _loader_files(interpreter, seen).items():
+            file(path, text)
+        entries.append(["dir", SHARED_MEMORY])
     bind(f"{PACKAGE}/belljar", code.belljar, READ_ONLY | NOEXEC)
 
     # Mapped shared and writable, /dev/zero is memory that no limit counts; Landlock keeps it

@@ -298,6 +298,8 @@ def to_data(policy: Policy) -> dict[str, object]:
         for key, said in ((name, ALLOW), (f"usual_{name}", USUAL)):
             if rules.patterns(said):
                 grants[key] = rules.patterns(said)
+    if policy.run:
+        grants["run"] = sorted(policy.run)
     if policy.python is not None:
         grants["python"] = policy.python
     for name in ("jit", "system_info"):

@@ -28,6 +28,7 @@ GRANTS = (
     "packages",
     "modules",
     "stand_ins",
+    "run",
     "python",
     "jit",
     "functions",
@@ -46,6 +47,7 @@ MAX_PACKAGE_NAME = 128  # characters; longer than any name in ordinary use
 MAX_FUNCTIONS = 1024  # blocked functions; whole modules have a rule of their own
 MAX_PATH = 4095  # bytes; PATH_MAX without its NUL
 MAX_STAND_INS = 64  # each is a mount
+MAX_PROGRAMS = 256  # each is a mount, and some with its libraries
 MAX_FUNCTION_NAME = 200  # characters
 
 FrozenDict: Any = type(type.__dict__)  # types.MappingProxyType without importing types
@@ -223,6 +225,25 @@ def check_stand_ins(value: object) -> dict[str, str]:
             raise PolicyError(place, f"{checks.show(module)} is not the name of a module")
         placed[module] = _absolute(path, place, "a Python file")
     return placed
+
+
+def check_programs(value: object) -> frozenset[str]:
+    """Programs: absolute host paths, or bare names that are looked up when a plan is made."""
+    key = "grants.run"
+    programs: set[str] = set()
+    for index, item in enumerate(_entries("run", value, MAX_PROGRAMS, "programs")):
+        place = checks.at(key, index)
+        text = checks.check_text(item, place, "the path or the name of a program")
+        name = text.rpartition("/")[2]
+        whole = text.startswith("/") or "/" not in text
+        if not whole or name in ("", ".", "..") or len(text) > MAX_PATH:
+            raise PolicyError(
+                place,
+                f"{checks.show(text)} is neither an absolute path nor a bare name; "
+                "write '/usr/bin/git' or 'git'",
+            )
+        programs.add(text)
+    return frozenset(programs)
 
 
 def join_python(held: str | None, value: object) -> str:

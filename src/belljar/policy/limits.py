@@ -124,7 +124,7 @@ LIMITS: dict[str, LimitSpec] = {
         0,
         4096,
         "count",
-        "processes beyond the one the guest is; this release enforces 0 only",
+        "processes beyond the one the guest is, alive at one time; they share the account of threads",
         "computing needs none, a fork bomb needs one",
     ),
     "threads": LimitSpec(

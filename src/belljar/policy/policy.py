@@ -49,6 +49,7 @@ class Policy:
             as an entry of its own: ``pandas`` and ``pandas[excel]``.
         modules: what is said of C modules beyond the default list, as ``Rules``.
         stand_ins: module -> host path of the Python file that takes its place.
+        run: programs that may be started, as absolute host paths or bare names.
         python: path of the interpreter or virtual environment that guests run; None for the
             host's own.
         jit: whether native code may be made from data.
@@ -73,6 +74,7 @@ class Policy:
         "packages",
         "python",
         "read",
+        "run",
         "stand_ins",
         "streams",
         "system_info",
@@ -87,6 +89,7 @@ class Policy:
     packages: frozenset[str]
     modules: Rules
     stand_ins: Mapping[str, str]
+    run: frozenset[str]
     python: str | None
     jit: bool
     blocked_packages: frozenset[str]
@@ -109,6 +112,7 @@ class Policy:
         put(self, "packages", frozenset())
         put(self, "modules", NO_RULES)
         put(self, "stand_ins", FrozenDict({}))
+        put(self, "run", frozenset())
         put(self, "python", None)
         put(self, "jit", False)
         put(self, "blocked_packages", frozenset())
@@ -159,6 +163,7 @@ class Policy:
         packages: Texts = _UNSET,
         modules: Texts = _UNSET,
         stand_ins: Mapping[str, str] = _UNSET,
+        run: Texts = _UNSET,
         python: str = _UNSET,
         jit: bool = _UNSET,
         functions: Texts = _UNSET,
@@ -191,6 +196,9 @@ class Policy:
             modules: C modules beyond the default list (docs/reference/modules.md), each a
                 name, ``"name.*"`` or ``"*"``.
             stand_ins: module -> absolute host path of a Python file that is loaded instead.
+            run: programs that it may start, within ``processes``: absolute paths, or bare names
+                to be found in /usr/local/bin, /usr/bin or /bin.  Inside each is
+                ``/usr/bin/NAME``; its libraries come with it, its data files do not.
             python: absolute path of a CPython, 3.11 or newer, or of a virtual environment.
             jit: True to let native code be made from data, as Numba does.  This takes a wall
                 away: what stands is what holds against arbitrary native code.
@@ -198,7 +206,8 @@ class Policy:
             builtins: built-in names that were blocked, or ``"*"``.
             system_info: True to let the guest see what this machine is.
             wall_s, cpu_s, memory_bytes, ...: a higher limit.  A lower one changes nothing,
-                because this verb never narrows; ``limit`` lowers.
+                because this verb never narrows; ``limit`` lowers.  ``processes=4`` lets it
+                fork, and start its own interpreter anew (``sys.executable``).
 
         Returns:
             A new policy.
@@ -242,6 +251,10 @@ class Policy:
                 "stand_ins", dict(self.stand_ins), placed, grants.MAX_STAND_INS, "stand-ins"
             )
             changes["stand_ins"] = FrozenDict(dict(sorted(joined.items())))
+        if run is not _UNSET:
+            programs = self.run | grants.check_programs(run)
+            checks.check_count(len(programs), grants.MAX_PROGRAMS, "grants.run", "programs")
+            changes["run"] = programs
         if python is not _UNSET:
             changes["python"] = grants.join_python(self.python, python)
         if functions is not _UNSET:
@@ -428,6 +441,7 @@ class Policy:
             stand_ins=FrozenDict(
                 {k: v for k, v in self.stand_ins.items() if other.stand_ins.get(k) == v}
             ),
+            run=self.run & other.run,
             python=self.python if self.python == other.python else None,
             jit=self.jit and other.jit,
             blocked_packages=blocked,
@@ -447,6 +461,7 @@ class Policy:
             and self.streams <= other.streams
             and self.packages <= other.packages
             and self.jit <= other.jit
+            and self.run <= other.run
             and self.python in (None, other.python)
             and self.modules <= other.modules
             and self.builtins <= other.builtins
@@ -485,6 +500,7 @@ class Policy:
             self.packages,
             self.modules,
             tuple(self.stand_ins.items()),
+            self.run,
             self.python,
             self.jit,
             self.blocked_packages,

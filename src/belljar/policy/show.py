@@ -43,6 +43,8 @@ def show_policy(policy: Policy) -> str:
         granted.append(f"packages={sorted(policy.packages)!r}")
     if policy.stand_ins:
         granted.append(f"stand_ins={dict(policy.stand_ins)!r}")
+    if policy.run:
+        granted.append(f"run={sorted(policy.run)!r}")
     if policy.python is not None:
         granted.append(f"python={policy.python!r}")
     if policy.jit:

@@ -1,15 +1,16 @@
 """The cache of library names that ldconfig writes.
 
-What: from the bytes of ``/etc/ld.so.cache`` to a dict of names and paths.  Because: it
-is where glibc's loader finds most libraries, in directories that only it names.
-Then: what the loader would find is found without asking ``ldconfig -p``.
+What: from the bytes of ``/etc/ld.so.cache`` to a dict of names and paths, and back.
+Because: it is where glibc's loader finds most libraries, in directories that only it names.
+Then: what the loader would find is found without asking ``ldconfig -p``, and programs inside
+find the libraries of the guest's root without a variable in their environment.
 """
 
 from __future__ import annotations
 
 from struct import Struct
 
-__all__ = ["parse_cache"]
+__all__ = ["make_cache", "parse_cache"]
 
 # The flags of a cache entry: FLAG_ELF_LIBC6 (3) and the architecture (ldconfig.h).
 _CACHE_FLAGS = {"x86_64": 0x0303, "aarch64": 0x0A03}
@@ -62,3 +63,37 @@ def parse_cache(data: bytes, machine: str) -> dict[str, str]:
         names = [name.encode("latin-1").decode("utf-8", "surrogateescape") for name in names]
         paths = [path.encode("latin-1").decode("utf-8", "surrogateescape") for path in paths]
     return dict(zip(names, paths, strict=True))
+
+
+def make_cache(libraries: dict[str, str], machine: str) -> bytes:
+    """The bytes of an ``ld.so.cache`` that maps names to paths, for glibc 2.2 and newer.
+
+    The loader searches it by halves, in descending order of ``_dl_cache_libcmp``.
+    """
+    names = sorted(libraries, key=_in_order, reverse=True)
+    strings = bytearray()
+    entries = bytearray()
+    start = _NEW_HEADER.size + len(names) * _NEW_ENTRY.size
+    for name in names:
+        places: list[int] = []
+        for text in (name, libraries[name]):
+            places.append(start + len(strings))
+            strings += text.encode("utf-8", "surrogateescape") + b"\0"
+        entries += _NEW_ENTRY.pack(_CACHE_FLAGS[machine], *places, 0, 0)
+    header = _NEW_HEADER.pack(_NEW_MAGIC, len(names), len(strings), 2, 0, 0, 0)
+    return bytes(header + entries + strings)
+
+
+def _in_order(name: str) -> list[tuple[int, int]]:
+    """What orders names as the loader does: digits after all else, and by their value."""
+    key: list[tuple[int, int]] = []
+    digits = ""
+    for byte in (*name.encode("utf-8", "surrogateescape"), 0):
+        if 48 <= byte <= 57:
+            digits += chr(byte)
+            continue
+        if digits:
+            key.append((1, int(digits)))
+            digits = ""
+        key.append((0, byte))
+    return key

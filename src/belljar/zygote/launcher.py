@@ -34,6 +34,7 @@ _COVERS = {
     "hide": ".covers/hide",
     "cover": ".covers/",
     "only": ".covers/",
+    "folder": ".covers/",
 }
 _FROM_THE_HOST = ("bind", "bind?", "place")  # kinds of entries that bring a tree along
 _PROC_ATTRIBUTES = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
@@ -149,15 +150,16 @@ class Launch:
                     mounts.attach(tree_or_none, _BEHIND + target)
             elif kind in _COVERS:
                 source = _COVERS[kind]
-                if kind in ("cover", "only"):
+                if kind in ("cover", "only", "folder"):
                     source += str(covers)
                     covers += 1
                 if kind == "cover":
                     write_new(f"{_BEHIND}/{source}", rest[0])
-                elif kind == "only":
+                elif kind in ("only", "folder"):
                     os.mkdir(f"{_BEHIND}/{source}", 0o555)
-                    for name in rest[0]:
-                        write_new(f"{_BEHIND}/{source}/{name}", b"")
+                    files = rest[0] if kind == "folder" else dict.fromkeys(rest[0], b"")
+                    for name, contents in files.items():
+                        write_new(f"{_BEHIND}/{source}/{name}", contents)
                 over = mounts.subtree(root, source.encode())
                 mounts.change_mount(over, mounts.RDONLY | mounts.NOEXEC)
                 mounts.attach(over, _BEHIND + target)

@@ -40,12 +40,14 @@ class Guest:
         pid: int,
         pidfd: int,
         status: _socket.socket,
-        parked: namespaces.ParkedInit | None,
+        parked: namespaces.ParkedInit | namespaces.ReapingInit | None,
+        several: bool,
     ) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.status = status
         self.parked = parked
+        self.several = several
 
 
 class Zygote:
@@ -114,12 +116,12 @@ class Zygote:
         self, status: _socket.socket, descriptors: list[int], fields: dict[str, Any]
     ) -> Guest:
         """Fork a guest into a PID namespace of its own."""
-        parked = None
+        parked: namespaces.ParkedInit | namespaces.ReapingInit | None = None
         if self.pid_namespaces is not None:
             self.pid_namespaces.enter_new()
         try:
             if self.pid_namespaces is not None:
-                parked = namespaces.ParkedInit()
+                parked = namespaces.ReapingInit() if fields["several"] else namespaces.ParkedInit()
             pid = os.fork()
             if pid == 0:
                 self.become_guest(status, descriptors, fields)
@@ -138,7 +140,7 @@ class Zygote:
             if parked is not None:
                 parked.end()
             raise
-        guest = Guest(pid, pidfd, status, parked)
+        guest = Guest(pid, pidfd, status, parked, fields["several"])
         tell(status, "spawned", [pidfd], at=time.monotonic())
         return guest
 
@@ -182,12 +184,16 @@ class Zygote:
     def reap(self, guest: Guest) -> None:
         """Tell the host what the kernel says about a guest that has ended."""
         _, status, usage = os.wait4(guest.pid, 0)
+        cpu_s = usage.ru_utime + usage.ru_stime
+        parked, guest.parked = guest.parked, None if guest.several else guest.parked
+        if guest.several and parked is not None:
+            cpu_s += parked.end()  # whatever it had started ends first, and is counted
         tell(
             guest.status,
             "exited",
             signal=os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
             code=os.WEXITSTATUS(status) if os.WIFEXITED(status) else 0,
-            cpu_s=usage.ru_utime + usage.ru_stime,
+            cpu_s=cpu_s,
             peak_memory_bytes=usage.ru_maxrss * 1024,
             at=time.monotonic(),
         )
@@ -227,7 +233,7 @@ def main(fresh: frozenset[str]) -> None:
     process.set_dumpable(False)
     process.set_name(b"belljar-zygote")
     trusted = [*sys.path, *(path.rpartition("/")[0] for path in settings["stand_ins"].values())]
-    agent.prepare(fresh, settings["stand_ins"], trusted, settings["host_name"])
+    agent.prepare(fresh, settings["stand_ins"], trusted, settings["host_name"], settings["several"])
     if settings["preload"]:
         tell(control, "preloading")
         trouble = preload.load(settings["preload"], settings["refused"], settings["proc"])
