@@ -40,8 +40,9 @@ __all__ = [
 ]
 
 
-# EAGAIN, ENOMEM, ENFILE, EMFILE: the machine is short of something now, and need not be later.
-SHORTAGES = frozenset({11, 12, 23, 24})
+# EAGAIN, ENOMEM, ENFILE, EMFILE, ETOOMANYREFS: the machine is short of something now, and need
+# not be later.
+SHORTAGES = frozenset({11, 12, 23, 24, 109})
 
 
 class BelljarError(Exception):

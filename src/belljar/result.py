@@ -132,8 +132,20 @@ class Result(Record):
         if self.status == "exited":
             return errors.GuestExited(f"exit code {self.exit_code}", self)
         if self.error is not None:
-            summary = f"{self.error.type}: {self.error.message}"
+            summary = _visible(f"{self.error.type}: {self.error.message}")
             if any(note.startswith("belljar refused") for note in self.error.notes):
                 return errors.Denied(summary, self)
             return errors.GuestRaised(summary, self)
-        return errors.GuestRaised(f"the value cannot cross: {self.value_error}", self)
+        return errors.GuestRaised(_visible(f"the value cannot cross: {self.value_error}"), self)
+
+
+def _visible(text: str) -> str:
+    """A guest's text for a message of an exception, which may end on a terminal or in a log.
+
+    What acts there instead of showing is escaped; lines, tabs and the usual spaces are kept.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() or one in "\n\t\xa0\u3000" else ascii(one)[1:-1] for one in text
+    )

@@ -148,7 +148,7 @@ def test_a_kill_from_outside_is_a_crash_and_no_limit(started):
 def test_sigxfsz_is_the_file_limit(started):
     sc = started(file_bytes=4096)
     sc.exit(signal=25)
-    assert sc.result().limit == LimitHit("file", 4096, None, "kernel")
+    assert sc.result().limit == LimitHit("file", 4096, None, "guest")
 
 
 # --- the host's own limits ---------------------------------------------------------------------

@@ -111,4 +111,5 @@ def _record(record: Any) -> dict[str, Any]:
 
 
 def _dumps(fields: dict[str, Any]) -> str:
-    return json.dumps(fields, allow_nan=False) + "\n"
+    # DEL is the one control character that json does not escape.
+    return json.dumps(fields, allow_nan=False).replace("\x7f", "\\u007f") + "\n"

@@ -166,6 +166,13 @@ FLAGS: dict[str, Flag] = {
             "do not say on stderr what was refused",
             short="-q",
         ),
+        Flag(
+            "--raw",
+            SWITCH,
+            "raw",
+            OUTPUT,
+            "let what it prints drive the terminal: colours, and all else that escapes can do",
+        ),
         Flag("--filter", SWITCH, "filter", OUTPUT, "print the system call filter as well"),
     )
 }
@@ -173,7 +180,7 @@ FLAGS: dict[str, Flag] = {
 _POLICY = tuple(flag.dest for flag in FLAGS.values() if flag.group != OUTPUT)
 
 COMMANDS: dict[str, Command] = {
-    "run": Command("run", "run a program in a sandbox", (*_POLICY, "json", "quiet"), True),
+    "run": Command("run", "run a program in a sandbox", (*_POLICY, "json", "quiet", "raw"), True),
     "check": Command("check", "print what this machine can enforce", ("json",)),
     "explain": Command(
         "explain", "print how a policy would be enforced here", (*_POLICY, "json", "filter")

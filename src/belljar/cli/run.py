@@ -27,13 +27,14 @@ def run(parsed: Parsed) -> int:
     from ..errors import BelljarError
 
     as_json = "json" in parsed.switches
-    output = None if as_json else streams.Output()
+    output = None if as_json else streams.Output(raw="raw" in parsed.switches)
     try:
         result = _execute(parsed, output)
     except (BelljarError, ProgramError, OSError) as error:
         from .messages import describe_failure
 
-        streams.complain_at_length(describe_failure(error))
+        in_line = output is not None and output.in_line
+        streams.complain_at_length(describe_failure(error), in_line)
         if as_json:
             from .objects import failure_object
 
@@ -49,7 +50,7 @@ def run(parsed: Parsed) -> int:
         from .messages import describe_result
 
         quiet = "quiet" in parsed.switches
-        streams.complain_at_length(describe_result(result, quiet=quiet))
+        streams.complain_at_length(describe_result(result, quiet=quiet), output.in_line)
     return exit_code(result)
 
 

@@ -42,18 +42,21 @@ class OutputFailed(Exception):
 class _Stream:
     """One descriptor and what is still due to it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, raw: bool) -> None:
         self.name = name
         self.fd = NAMES[name]
+        self.terminal = False
         self.pending = bytearray()
         self.regular = os.fstat(self.fd).st_mode & 0o170000 == 0o100000
         self.harmless: Harmless | None = None
         self.piece = _PIPE_PIECE
         if not self.regular and os.isatty(self.fd):
-            from .terminal import Harmless
-
-            self.harmless = Harmless()
+            self.terminal = True
             self.piece = _TERMINAL_PIECE
+            if not raw:
+                from .terminal import Harmless
+
+                self.harmless = Harmless()
         self.poll = select.poll()
         self.poll.register(self.fd, select.POLLOUT)
 
@@ -79,10 +82,14 @@ class _Stream:
 
 
 class Output:
-    """Both streams of this command, for the guest's output."""
+    """Both streams of this command, for the guest's output.
 
-    def __init__(self) -> None:
-        self._streams = {name: _Stream(name) for name in NAMES}
+    ``raw`` leaves what the guest prints as it is, on a terminal too.
+    """
+
+    def __init__(self, raw: bool = False) -> None:
+        self._streams = {name: _Stream(name, raw) for name in NAMES}
+        self.in_line = False  # on the terminal, the guest's last line has no end yet
         self._busy = False
         self._timer = False
 
@@ -92,6 +99,8 @@ class Output:
         Raises ``OutputFailed``, which ends the guest.
         """
         stream = self._streams[name]
+        if stream.terminal and data:
+            self.in_line = data[-1:] != b"\n"
         self._busy = True
         try:
             stream.add(data)
@@ -134,12 +143,16 @@ def complain(text: str) -> None:
     complain_at_length(f"belljar: {text}\n")
 
 
-def complain_at_length(text: str) -> None:
-    """Write a text of several lines, which may quote the guest, to standard error."""
-    if os.isatty(2):
+def complain_at_length(text: str, in_line: bool = False) -> None:
+    """Write a text of several lines, which may quote the guest, to standard error.
+
+    ``in_line`` starts a new one first, on a terminal: after a carriage return, or a mark that
+    reorders a line, the guest's own last line would show in ours.
+    """
+    if text and os.isatty(2):
         from .terminal import harmless
 
-        text = harmless(text)
+        text = ("\n" if in_line else "") + harmless(text)
     try:
         _write(2, text)
     except OutputFailed as failed:

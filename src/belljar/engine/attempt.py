@@ -327,7 +327,8 @@ class Attempt:
             hit = LimitHit("cpu", self._limits.cpu_s, exited.cpu_s, "kernel")
             return base.replace(status="limit", limit=hit)
         if exited.signal == SIGXFSZ:
-            hit = LimitHit("file", self._limits.file_bytes, None, "kernel")
+            # The kernel sends it, and so can the guest, to itself.
+            hit = LimitHit("file", self._limits.file_bytes, None, "guest")
             return base.replace(status="limit", limit=hit)
         return base.replace(status="crashed", signal=exited.signal)
 

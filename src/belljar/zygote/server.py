@@ -141,7 +141,19 @@ class Zygote:
                 parked.end()
             raise
         guest = Guest(pid, pidfd, status, parked, fields["several"])
-        tell(status, "spawned", [pidfd], at=time.monotonic())
+        try:
+            fdpass.send(status, pack("spawned", at=time.monotonic()), [pidfd])
+        except (BrokenPipeError, ConnectionResetError):
+            return guest  # the host has let go of it, which the status socket shows
+        except OSError as error:
+            # ETOOMANYREFS: this user passes too many descriptors already.  A guest of which the
+            # host has no pidfd could not be ended by it.
+            process.signal_pidfd(pidfd, process.SIGKILL)
+            os.waitpid(pid, 0)
+            os.close(pidfd)
+            if parked is not None:
+                parked.end()
+            raise OSError(error.errno, error.strerror, "spawn") from None
         return guest
 
     def become_guest(
