@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 MAX_MESSAGE = 16 * 1024  # a page is read; what is longer is data
 MAX_TRACEBACK = 128 * 1024  # a thousand frames of a recursion, which traceback folds anyway
 _MAX_NOTES = 16
+_MOST_CHAINED = (
+    1000  # causes and contexts; more are a loop of somebody's, and minutes of formatting
+)
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/"
 _MAPPING = "failed to map segment from shared object"  # what the dynamic loader says
 
@@ -125,12 +128,14 @@ def _traceback(exception: BaseException, name: str) -> str:
     fill_linecache(linecache)
     seen: set[int] = set()
     todo = [exception]
-    while todo and len(seen) < 10_000:
+    while todo:
         one = todo.pop()
         if id(one) in seen:
             continue
         seen.add(id(one))
         one.__traceback__ = _below_us(one.__traceback__, name)
+        if len(seen) > _MOST_CHAINED:
+            one.__cause__ = one.__context__ = None
         todo.extend(other for other in (one.__cause__, one.__context__) if other is not None)
     return "".join(traceback.format_exception(exception))
 
