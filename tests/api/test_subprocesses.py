@@ -275,3 +275,24 @@ while True:
     assert (result.limit.name, result.limit.allowed) == ("processes", 2)
     assert result.error is not None
     assert result.error.type == "BlockingIOError"
+
+
+def test_R2_the_guest_may_become_a_program() -> None:
+    """Then the program's end is the run's, as the kernel tells it."""
+    policy = SEVERAL.allow(run=["sh"])
+    code = "import os; os.execv('/usr/bin/sh', ['sh', '-c', 'echo hi; exit 5'])"
+    result = belljar.run(code, policy)
+    assert (result.status, result.exit_code, result.stdout) == ("exited", 5, "hi\n")
+    assert result.error is None
+
+
+def test_R2_a_guest_with_a_package_has_it_in_every_interpreter() -> None:
+    code = (
+        "import subprocess, sys\n"
+        "subprocess.run([sys.executable, '-c', 'import msgpack; print(msgpack.__file__)'],"
+        " capture_output=True, text=True).stdout"
+    )
+    pytest.importorskip("msgpack", reason="msgpack is not installed")
+    where = belljar.run(code, SEVERAL.allow(packages=["msgpack"])).unwrap()
+    assert where.startswith("/usr/local/lib/python3.")
+    assert belljar.run(code, SEVERAL).unwrap() == ""

@@ -345,3 +345,37 @@ def test_a_parent_that_died_too_early_is_noticed():
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
     assert run_confined(body) == 1
+
+
+def test_the_reaping_init_collects_orphans_and_counts_them():
+    """R2: the first process of a namespace waits for those whose parent has ended."""
+
+    def body():
+        import os
+        import time
+
+        from belljar.kernel import namespaces
+
+        namespaces.unshare(["user", "pid"])
+        init = namespaces.ReapingInit()
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            if os.fork() == 0:
+                until = time.process_time() + 0.05
+                while time.process_time() < until:
+                    pass
+                os.write(writer, b"x")
+            os._exit(0)
+        os.waitpid(child, 0)
+        os.read(reader, 1)
+        left = True
+        for _ in range(1000):
+            with open(f"/proc/{init.pid}/task/{init.pid}/children") as file:
+                left = bool(file.read().split())
+            if not left:
+                break
+            time.sleep(0.01)
+        return left, init.end() >= 0.04
+
+    assert run_confined(body) == [False, True]
