@@ -1,6 +1,7 @@
 """``python -m bench``: start-up, import and compute, inside against outside.
 
-Prints one table.  ``--turns N`` sets how often each pair is timed.
+Prints one table.  ``--turns N`` sets how often each pair is timed.  ``python -m bench
+overshoot`` prints another: how long after its wall time a run has ended.
 """
 
 from __future__ import annotations
@@ -111,7 +112,12 @@ def compute(turns: int) -> Figure:
 def main() -> int:
     parser = argparse.ArgumentParser("bench", description=__doc__)
     parser.add_argument("--turns", type=int, default=25, help="times each pair is timed (25)")
+    parser.add_argument("what", nargs="?", choices=["ratios", "overshoot"], default="ratios")
     options = parser.parse_args()
+    if options.what == "overshoot":
+        from . import overshoot
+
+        return overshoot.main(options.turns)
     with tempfile.TemporaryDirectory() as folder:
         rows = figures(options.turns, Path(folder))
     print(f"{'what':30} {'ours ms':>9} {'theirs ms':>9} {'ratio':>7} {'aim':>6}  compared")

@@ -58,7 +58,7 @@ class Usage(Record):
     """What the run used, by the kernel's count.
 
     ``cpu_s`` user and system time, ``peak_memory_bytes`` the most resident memory (the
-    interpreter's own included), ``wall_s`` from handing over the code to the end.
+    interpreter's own included), ``wall_s`` from handing over the code to the end, pauses too.
     ``stages`` maps each stage of starting to its seconds: ``zygote`` (0 when one was
     there), ``fork``, ``confine``, ``agent``.
     """
@@ -76,7 +76,8 @@ class Result(Record):
     """The outcome of one run.
 
     ``status`` is one of ``ok``, ``raised``, ``exited``, ``limit``, ``crashed``.  ``value`` is the
-    last expression's, or None; ``value_error`` says why a value could not cross.
+    last expression's, or None; ``value_error`` says why a value could not cross.  Both may be
+    there with ``limit``, where the code was told to end and ended well.
     ``stdout_bytes`` and ``stderr_bytes`` are what was written, also by C code, and
     ``stdout`` and ``stderr`` the same as text; ``truncated`` names the streams that were cut.  ``exit_code`` is set for ``exited``, ``limit`` for ``limit``,
     ``signal`` for ``crashed`` where a signal ended it.

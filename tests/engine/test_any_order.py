@@ -62,7 +62,8 @@ facts = st.one_of(
     st.just(e.ZygoteGone()),
     st.just(e.LinkClosed()),
     st.builds(e.OutputClosed, streams),
-    st.just(e.Interrupted()),
+    st.sampled_from([e.Interrupted(), e.Interrupted(1.0), e.Interrupted(math.inf)]),
+    st.sampled_from([e.Paused(), e.Resumed()]),
 )
 hostile = st.one_of(
     st.builds(e.LinkData, st.sampled_from(FRAMES)),
@@ -78,6 +79,10 @@ limits = st.builds(
     cpu_s=st.sampled_from([0.001, 2, 60]),
     output_bytes=st.sampled_from([0, 5, 1000]),
     threads=st.sampled_from([0, 16, 4096]),
+    grace_s=st.sampled_from([0, 0, 0.5, 60]),
+    pause_s=st.sampled_from([0, 1, 60]),
+    cpu_cores=st.sampled_from([0.01, 0.5, 1024]),
+    output_bytes_per_s=st.sampled_from([1024, 2**40]),
 )
 
 
@@ -88,9 +93,25 @@ def check(attempt: Attempt, now: float) -> None:
         result = attempt.result()
         assert result.status in STATUSES
         assert (result.limit is not None) == (result.status == "limit")
-        assert result.value is None or result.status == "ok"
+        assert result.value is None or result.status in ("ok", "limit")
+        assert result.value is None or result.status == "ok" or attempt._limits.grace_s
         assert (result.exit_code is not None) == (result.status == "exited")
         assert result.signal is None or result.status == "crashed"
+
+
+def check_throttles(attempt: Attempt, instructions: list[e.Instruction]) -> None:
+    """Each stop has its way on, in turn; and who is dead, or told to end, is not held up."""
+    throttles = attempt._throttles
+    if throttles is None:
+        return
+    for stop, go in ((e.Freeze, e.Thaw), (e.HoldOutput, e.TakeOutput)):
+        turns = [isinstance(one, stop) for one in instructions if isinstance(one, (stop, go))]
+        assert len(turns) <= 1
+        held = throttles.frozen if stop is e.Freeze else throttles.take_at < math.inf
+        assert not turns or turns[0] == held
+    if not attempt._running:
+        assert not throttles.frozen
+        assert throttles.take_at == math.inf
 
 
 def tell(attempt: Attempt, event: e.Event, now: float, killed: bool, limits: Limits) -> bool:
@@ -101,6 +122,9 @@ def tell(attempt: Attempt, event: e.Event, now: float, killed: bool, limits: Lim
     for one in instructions:
         if isinstance(one, e.Deliver):
             assert one.data
+        if isinstance(one, e.Notify):
+            assert attempt.interrupted or attempt._limits.grace_s
+    check_throttles(attempt, instructions)
     return killed or e.Kill() in instructions
 
 

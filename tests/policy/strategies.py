@@ -31,6 +31,8 @@ limit_values = st.fixed_dictionaries(
         "memory_bytes": st.sampled_from([16 * 2**20, 256 * 2**20, 2**30]),
         "processes": st.sampled_from([0, 1, 4096]),
         "open_files": st.integers(16, 65_536),
+        "grace_s": st.sampled_from([0, 0.5, 60]),
+        "cpu_cores": st.sampled_from([0.01, 2, 1024]),
     },
 )
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from belljar.errors import PolicyError
-from belljar.policy import Limits, PathGrant, Policy
+from belljar.policy import LIMITS, Limits, PathGrant, Policy
 from belljar.policy.files import (
     MAX_FILE_BYTES,
     dumps_json,
@@ -126,8 +126,8 @@ def test_golden_texts() -> None:
         '[grants.env]\n"A.B" = "a\\"\\n\\u007f"\n\n'
         '[grants.names]\nn = { "$tuple" = [1, { "$none" = true }] }\n\n'
     )
-    assert limits.splitlines()[:3] == ["wall_s = 5.0", "cpu_s = 5.0", "memory_bytes = 268435456"]
-    assert len(limits.splitlines()) == 11
+    assert limits.splitlines()[:3] == ["wall_s = 5.0", "cpu_s = 5.0", "grace_s = 0.0"]
+    assert len(limits.splitlines()) == len(LIMITS)
 
 
 # ---------------------------------------------------------------------- refusals

@@ -117,10 +117,17 @@ def test_parse_limit_goes_by_the_unit_and_checks_the_range() -> None:
     assert parse_limit("memory_bytes", 64 * 2**20) == 64 * 2**20
     assert parse_limit("wall_s", "1m") == 60.0
     assert parse_limit("processes", "3") == 3
+    assert parse_limit("cpu_cores", "0.5") == 0.5
+    assert parse_limit("cpu_cores", "2") == 2.0
+    assert parse_limit("output_bytes_per_s", "64K") == 2**16
     for name, value, message in [
         ("wall_s", "8d", "limits.wall_s: 691200.0 is out of range"),
         ("memory_bytes", "1K", "limits.memory_bytes: 1024 is out of range"),
         ("processes", "3K", "limits.processes: expected a whole number, got '3K'"),
+        ("cpu_cores", "2K", "limits.cpu_cores: expected a number such as 0.5, got '2K'"),
+        ("cpu_cores", "half", "limits.cpu_cores: expected a number such as 0.5"),
+        ("cpu_cores", "0", "limits.cpu_cores: 0.0 is out of range: 0.01 to 1,024.0 (cores)"),
+        ("output_bytes_per_s", "1s", "limits.output_bytes_per_s: '1s' has no known unit"),
         ("processes", "-3", "limits.processes: expected a whole number"),
         ("processes", "9" * 5000, "limits.processes: expected a whole number"),
         ("memory", "1M", "limits.memory: unknown key 'memory'; did you mean memory_bytes?"),
@@ -172,4 +179,7 @@ def test_formats_by_example() -> None:
     ]
     assert format_limit("threads", LIMITS["threads"].high) == "4096"
     assert format_limit("wall_s", 2.0) == "2 s"
+    assert format_limit("cpu_cores", 0.5) == "0.5"
+    assert format_limit("cpu_cores", LIMITS["cpu_cores"].high) == "1024"
+    assert format_limit("output_bytes_per_s", 2**16) == "64 KiB/s"
     assert format_limit("work_bytes", 2**26) == "64 MiB"

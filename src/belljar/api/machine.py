@@ -100,6 +100,7 @@ class Prepared:
             read.append("/usr/bin")
         self.agent_settings: dict[str, Any] = {
             "value_bytes": plan.limits.value_bytes,
+            "time": [plan.limits.wall_s, plan.limits.cpu_s, plan.limits.grace_s],
             "env": dict(plan.policy.env),
             "refused": list(plan.refused),
             # Pure Python is refused by name, and only so.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from ..drivers.interrupts import Interrupts
     from ..drivers.zygotes import Zygote
     from ..result import Result
 
@@ -110,15 +111,17 @@ def run_own(
     order: Run,
     feed: blocking.Feed,
     on_output: Callable[[str, bytes], object] | None,
+    interrupts: Interrupts | None = None,
 ) -> Result:
     """``run`` for the command: on a zygote of its own that is starting already."""
     try:
-        return execute(own.prepared, own.zygote, order, feed, on_output, own.began)
+        return execute(own.prepared, own.zygote, order, feed, on_output, own.began, interrupts)
     except SetupFailed as error:
         if error.retryable or not machine.reconsider():
             raise
     with machine.Own(policy) as again:
-        return execute(again.prepared, again.zygote, order, feed, on_output, again.began)
+        began = again.began
+        return execute(again.prepared, again.zygote, order, feed, on_output, began, interrupts)
 
 
 def execute(
@@ -128,6 +131,7 @@ def execute(
     feed: blocking.Feed,
     on_output: Callable[[str, bytes], object] | None,
     began: float,
+    interrupts: Interrupts | None = None,
 ) -> Result:
     """Ask a zygote, ready or still starting, for a guest and drive it to its end.
 
@@ -144,7 +148,9 @@ def execute(
     )
     budget = Budget(memory_bytes=plan.limits.value_bytes)
     order = order.replace(settings=prepared.agent_settings)
-    return blocking.run(zygote, ends, order, plan.limits, budget, feed, on_output, began, requested)
+    return blocking.run(
+        zygote, ends, order, plan.limits, budget, feed, on_output, began, requested, interrupts
+    )
 
 
 def make_order(

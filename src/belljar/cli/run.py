@@ -16,20 +16,22 @@ if TYPE_CHECKING:
     from ..result import Result
     from .options import Parsed
 
+INTERRUPT_GRACE_S = 1.0  # after Ctrl-C, where the policy says nothing: a person waits so long
 EXIT_RAISED, EXIT_USAGE, EXIT_UNSUPPORTED, EXIT_LIMIT, EXIT_CRASHED, EXIT_OURS = 1, 2, 3, 4, 5, 70
 
 
 def run(parsed: Parsed) -> int:
     """Carry out ``belljar run``; returns the exit code.
 
-    Raises ``streams.OutputFailed`` when nobody takes the output, after the guest's end.
+    Raises ``streams.OutputFailed`` when nobody takes the output, after the guest's end, and
+    ``KeyboardInterrupt`` after Ctrl-C, when the guest has had its time to clean up.
     """
     from ..errors import BelljarError
 
     as_json = "json" in parsed.switches
     output = None if as_json else streams.Output(raw="raw" in parsed.switches)
     try:
-        result = _execute(parsed, output)
+        result, interrupted = _execute(parsed, output)
     except (BelljarError, ProgramError, OSError) as error:
         from .messages import describe_failure
 
@@ -44,8 +46,12 @@ def run(parsed: Parsed) -> int:
         from .objects import result_object
 
         streams.say(result_object(result))
+        if interrupted:
+            raise KeyboardInterrupt
         return exit_code(result)
     output.finish()
+    if interrupted:
+        raise KeyboardInterrupt
     if result.status not in ("ok", "exited") or result.denials:
         from .messages import describe_result
 
@@ -54,7 +60,8 @@ def run(parsed: Parsed) -> int:
     return exit_code(result)
 
 
-def _execute(parsed: Parsed, output: streams.Output | None) -> Result:
+def _execute(parsed: Parsed, output: streams.Output | None) -> tuple[Result, bool]:
+    """The result, and whether somebody pressed Ctrl-C meanwhile."""
     program = read_program(parsed)
     from ..api.machine import Own
     from .policies import make_policy
@@ -63,6 +70,11 @@ def _execute(parsed: Parsed, output: streams.Output | None) -> Result:
     with Own(policy) as own:
         # The zygote starts meanwhile; what is needed to talk to it is imported beside it.
         from ..api.run import make_feed, make_order, run_own
+        from ..drivers.interrupts import Interrupts
+        from .signals import raise_on_second_interrupt
+
+        interrupts = Interrupts(policy.limits.grace_s or INTERRUPT_GRACE_S)
+        raise_on_second_interrupt(interrupts.ask)
 
         want_value = output is None
         order = make_order(
@@ -70,7 +82,8 @@ def _execute(parsed: Parsed, output: streams.Output | None) -> Result:
         )
         order = order.replace(argv=(program.argv[0], *policy.argv, *program.argv[1:]))
         feed = make_feed(None, policy)
-        return run_own(own, policy, order, feed, None if output is None else output.take)
+        take = None if output is None else output.take
+        return run_own(own, policy, order, feed, take, interrupts), interrupts.asked
 
 
 def exit_code(result: Result) -> int:

@@ -41,6 +41,20 @@ def raise_on_signals() -> None:
             _signal.signal(number, _terminate)
 
 
+def raise_on_second_interrupt(ask: Callable[[], object]) -> None:
+    """Let the first Ctrl-C call ``ask``, and raise ``KeyboardInterrupt`` where that is false.
+
+    A SIGINT that the parent had us ignore (a background job of a script) stays ignored.
+    """
+
+    def interrupt(number: int, frame: object) -> None:
+        if not ask():
+            raise KeyboardInterrupt
+
+    if _signal.getsignal(SIGINT) is _signal.default_int_handler:
+        _signal.signal(SIGINT, interrupt)
+
+
 def _terminate(number: int, _frame: object) -> None:
     raise Terminated(number)
 

@@ -57,6 +57,9 @@ exit code
   74        standard output or standard error cannot be written
   130, 143  interrupted (Ctrl-C), terminated; 141: the reader of the output went away
 
+Ctrl-C gives the program KeyboardInterrupt and --grace, or 1 s, to clean up; a second
+Ctrl-C ends it at once.
+
 Control characters that the program prints are shown as \\x1b on a terminal; a pipe or a
 file gets its bytes as they are.
 """

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..result import Result
     from ..wire.events import Run
     from ..wire.limits import Budget
+    from .interrupts import Interrupts
     from .zygotes import GuestEnds, Zygote
 
 _PIECE = 1 << 16  # one pipe's capacity
@@ -47,17 +48,23 @@ def run(
     on_output: Callable[[str, bytes], object] | None,
     began: float,
     requested: float,
+    interrupts: Interrupts | None = None,
 ) -> Result:
     """Drive one guest to its end and return its result.
 
     ``began`` is when the zygote was asked for, ``requested`` when the guest was; the stages
-    count from there.
+    count from there.  ``interrupts`` is where somebody else may ask for a soft end.
 
     Raises ``SandboxFailure`` when belljar's own machinery failed.  Whatever happens, the
     guest is dead and its descriptors are closed when this returns or raises.
     """
     try:
-        return _Loop(ends, order, limits, budget, feed, on_output, zygote, began, requested).run()
+        loop = _Loop(ends, order, limits, budget, feed, on_output, zygote, began, requested)
+        if interrupts is None:
+            return loop.run()
+        with interrupts:
+            loop.watch(interrupts.fd, lambda _event: loop.tell(interrupts.take()))
+            return loop.run()
     except WorkerDied:
         # The status socket closes a moment before the control socket does; whoever tries
         # again must not be given the same zygote.
@@ -99,9 +106,8 @@ class _Loop:
         self.attempt = Attempt(order, limits, budget, asked)
         self.watch(ends.status.fileno(), self.on_status)
         self.watch(ends.link.fileno(), self.on_link)
-        for name, fd in (("stdout", ends.stdout), ("stderr", ends.stderr)):
-            if fd is not None:
-                self.watch(fd, self.reader_of(name))
+        for name, fd in self.open_streams():
+            self.watch(fd, self.reader_of(name))
 
     def watch(self, fd: int, handler: Callable[[int], None], events: int = select.POLLIN) -> None:
         self.handlers[fd] = handler
@@ -156,10 +162,29 @@ class _Loop:
                 self.ends.kill()
             elif isinstance(instruction, e.Deliver):
                 if self.on_output is not None:
+                    self.attempt.handle(e.Paused(), time.monotonic())
                     self.on_output(instruction.stream, instruction.data)
+                    self.attempt.handle(e.Resumed(), time.monotonic())
+            elif isinstance(instruction, e.Notify):
+                self.ends.signal(instruction.number)
+            elif isinstance(instruction, e.Freeze):
+                self.ends.freeze()
+            elif isinstance(instruction, e.Thaw):
+                self.ends.thaw()
+            elif isinstance(instruction, e.HoldOutput):
+                for _, fd in self.open_streams():
+                    self.unwatch(fd)
+            elif isinstance(instruction, e.TakeOutput):
+                for name, fd in self.open_streams():
+                    self.watch(fd, self.reader_of(name))
             elif isinstance(instruction, e.StopReading):
                 for name in ("stdout", "stderr"):
                     self.close(name)
+
+    def open_streams(self) -> list[tuple[str, int]]:
+        """The output pipes that are not at their end, by the names of their streams."""
+        ends = (("stdout", self.ends.stdout), ("stderr", self.ends.stderr))
+        return [(name, fd) for name, fd in ends if fd is not None]
 
     def close(self, name: str) -> None:
         fd = getattr(self.ends, name)
@@ -225,7 +250,7 @@ class _Loop:
         fd: int | None = getattr(self.ends, name)
         if fd is None:
             return
-        data = os.read(fd, _PIECE)
+        data = os.read(fd, self.attempt.most_output(time.monotonic()))
         self.bytes_read += len(data)
         if data:
             self.tell(e.Output(name, data))

@@ -66,8 +66,20 @@ class GuestEnds:
 
     def kill(self) -> None:
         """SIGKILL the guest, if it was ever there."""
+        self.signal(process.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        """Signal the guest, if it was ever there."""
         if self.pidfd is not None:
-            process.signal_pidfd(self.pidfd, process.SIGKILL)
+            process.signal_pidfd(self.pidfd, number)
+
+    def freeze(self) -> None:
+        """Stop the guest.  One process; for a tree of them it takes the freezer of a cgroup."""
+        self.signal(process.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.signal(process.SIGCONT)
 
 
 class Zygote:

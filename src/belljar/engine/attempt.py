@@ -17,6 +17,7 @@ from ..wire.errors import RemoteError
 from ..wire.events import Close, Denied, Finished, Ready
 from ..wire.values import decode
 from . import events as e
+from .throttle import PIECE_BYTES, Throttles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,10 @@ DRAIN_S = 1.0  # what a dead guest left in its pipes is there at once
 MOST_DENIALS = 100  # kept; whoever reads a result looks at the first few
 _LAST_WORDS = 1000  # characters of what a guest that never got ready said
 REPORT_S = 30.0  # a zygote that says nothing for so long is stopped, not busy
-SIGKILL, SIGXCPU, SIGXFSZ = 9, 24, 25
+SIGINT, SIGKILL, SIGURG, SIGXCPU, SIGXFSZ = 2, 9, 23, 24, 25
+# What tells the guest that its time is over.  Ignored by default, so that a guest without a
+# handler (before the agent has one, or after its code took it away) is not killed by it.
+OVER = SIGURG
 _FINEST_CPU_CHECK_S = 0.002  # the CPU clock is read no more often than this
 
 
@@ -49,6 +53,12 @@ class Attempt:
         self._kill_at = now + START_S
         self._next_cpu_check = 0.0
         self._cpu_s = 0.0
+        self._notice: e.Notify | None = None  # given before the kill, with a grace
+        self._told_to_end = False
+        self._pauses = 0  # of the host's works under way
+        self._paused_at = 0.0
+        self._paused_s = 0.0
+        self._throttles: Throttles | None = None  # from the first instruction on
         # One buffer each: a list of the pieces would let a guest that writes byte by byte
         # cost the host forty times what it wrote.
         self._output = {"stdout": bytearray(), "stderr": bytearray()}
@@ -77,31 +87,50 @@ class Attempt:
 
     def deadline(self) -> float:
         """When the driver must send a ``Tick`` at the latest, on the monotonic clock."""
+        ends_at = self._ends_at()
         if self._running:
-            return min(self._kill_at, self._next_cpu_check)
-        return self._kill_at
+            held_until = math.inf if self._throttles is None else self._throttles.take_at
+            return min(ends_at, self._next_cpu_check, held_until)
+        return min(ends_at, self._next_cpu_check) if self._ending else ends_at
 
     @property
     def wants_cpu(self) -> bool:
         """Whether the next ``Tick`` should carry the CPU time."""
         return self._started_at is not None and self._exited is None
 
+    def most_output(self, now: float) -> int:
+        """How many bytes of output the driver may read at a time."""
+        if self._throttles is None or not self._running:
+            return PIECE_BYTES
+        return self._throttles.most_output(now)
+
     @property
-    def _running(self) -> bool:
-        """Whether the run's own limits still decide: the code has it, and no end is in sight."""
+    def _has_the_code(self) -> bool:
         return (
             self._started_at is not None
             and self._finished is None
-            and self._cause is None
             and self._exited is None
             and not self._killed
         )
+
+    @property
+    def _running(self) -> bool:
+        """Whether the run's own limits still decide: the code has it, and no end is in sight."""
+        return self._has_the_code and self._cause is None and self._notice is None
+
+    @property
+    def _ending(self) -> bool:
+        """Whether the code has been told to end, and its grace runs."""
+        return self._has_the_code and self._notice is not None
 
     # --- what the driver tells -----------------------------------------------------------
 
     def handle(self, event: e.Event, now: float) -> list[e.Instruction]:
         """Take one event; returns what to do about it, in order."""
         instructions = self._take(event, now)
+        if self._throttles is not None and not self._running:
+            alive = not self._killed and self._exited is None
+            instructions += self._throttles.lift(alive, reading=not self._stopped)
         if self.done and self.failure is None:
             self.failure = self._stillborn()
         return instructions
@@ -126,6 +155,8 @@ class Attempt:
             self._marks["spawned"] = event.at
             if self._killed:
                 return [e.Kill()]  # the first one had no pidfd to go through yet
+            if self._notice is not None:
+                return [self._notice]
         elif isinstance(event, e.Confined):
             self._marks["confined"] = event.at
         elif isinstance(event, e.Exited):
@@ -138,15 +169,90 @@ class Attempt:
         elif isinstance(event, e.ZygoteGone):
             if self._exited is None:
                 self.failure = WorkerDied("zygote", "it ended during the run", retryable=True)
+        elif isinstance(event, e.Paused):
+            self._pauses += 1
+            if self._pauses == 1:
+                self._paused_at = now
+        elif isinstance(event, e.Resumed):
+            self._resume(now)
         else:
-            self.interrupted = True
-            return self._kill(now)
+            return self._interrupt(event.grace_s, now)
         return []
+
+    # --- the clock that stands still while the host works -----------------------------------
+
+    def _pause_left(self) -> float:
+        return max(self._limits.pause_s - self._paused_s, 0.0)
+
+    def _paused_now(self, now: float) -> float:
+        """Seconds of the pause under way."""
+        gone = max(now - self._paused_at, 0.0) if self._pauses else 0.0
+        return min(gone, self._pause_left())
+
+    def _ends_at(self) -> float:
+        """When the next end is due; during a pause, when it would be if that never ended."""
+        if self._pauses and self._has_the_code:
+            return self._kill_at + self._pause_left()
+        return self._kill_at
+
+    def _resume(self, now: float) -> None:
+        if self._pauses == 1:
+            gone = self._paused_now(now)
+            if self._has_the_code:
+                self._kill_at += gone
+                self._paused_s += gone
+            elif self._exited is not None:
+                self._kill_at += now - self._paused_at  # its pipes are drained all the same
+        self._pauses = max(self._pauses - 1, 0)
+
+    # --- ends that are told first -----------------------------------------------------------
+
+    def _limit_reached(self, hit: LimitHit, now: float) -> list[e.Instruction]:
+        self._cause = hit
+        if not self._limits.grace_s:
+            return self._kill(now)
+        return self._give_notice(OVER, self._from_now(self._limits.grace_s, now), now)
+
+    def _interrupt(self, grace_s: float, now: float) -> list[e.Instruction]:
+        self.interrupted = True
+        if grace_s == math.inf:
+            return [e.Notify(SIGINT)] if self._running else []
+        asked_before, self._told_to_end = self._told_to_end, True
+        if not grace_s or asked_before or not self._has_the_code:
+            return self._kill(now)
+        due = min(self._kill_at, self._from_now(grace_s, now))
+        if not self._running:
+            self._kill_at = due  # an end is in sight already; now it is nearer
+            return []
+        return self._give_notice(SIGINT, due, now)
+
+    def _give_notice(self, number: int, due: float, now: float) -> list[e.Instruction]:
+        self._notice = e.Notify(number)
+        self._kill_at = due
+        self._plan_cpu_check(now)
+        return [self._notice]
+
+    def _from_now(self, seconds: float, now: float) -> float:
+        """What ``_kill_at`` has to be for an end so many seconds from now, without pauses."""
+        return now + seconds - self._paused_now(now)
+
+    def _throttle(self, now: float) -> list[e.Instruction]:
+        throttles = self._throttles
+        if throttles is None:
+            return []
+        instructions = throttles.turn(now)
+        if throttles.evaded is not None:
+            cores = self._limits.cpu_cores
+            self._cause = LimitHit("cpu_cores", cores, throttles.evaded, "kernel")
+            return self._kill(now)
+        return instructions
 
     def _stillborn(self) -> SandboxFailure | None:
         """What went wrong where the guest ended before it was handed the code."""
         exited = self._exited
-        if exited is None or self._started_at is not None or self.interrupted or self._violation:
+        if exited is None or self._started_at is not None:
+            return None
+        if self._told_to_end or self._violation:
             return None
         how = f"signal {exited.signal}" if exited.signal else f"exit code {exited.code}"
         said = self._output["stderr"].decode("utf-8", "replace").strip()[-_LAST_WORDS:]
@@ -154,8 +260,10 @@ class Attempt:
         return SetupFailed("start", text)
 
     def _tick(self, event: e.Tick, now: float) -> list[e.Instruction]:
-        if event.cpu_s is not None:
-            self._cpu_s = max(self._cpu_s, event.cpu_s)
+        if event.cpu_s is not None and event.cpu_s > self._cpu_s:
+            self._cpu_s = event.cpu_s
+            if self._throttles is not None:
+                self._throttles.used(self._cpu_s, now)
         if self._exited is not None:
             # Nothing more can come but what some other holder of a pipe still writes.
             if now >= self._kill_at:
@@ -166,13 +274,20 @@ class Attempt:
         started = self._started_at
         if started is not None and self._running:
             if self._cpu_s >= self._limits.cpu_s:
-                self._cause = LimitHit("cpu", self._limits.cpu_s, self._cpu_s, "kernel")
-                return self._kill(now)
-            if now >= self._kill_at:
-                self._cause = LimitHit("wall", self._limits.wall_s, now - started, "kernel")
+                hit = LimitHit("cpu", self._limits.cpu_s, self._cpu_s, "kernel")
+                return self._limit_reached(hit, now)
+            if now >= self._ends_at():
+                used = now - started - self._paused_s - self._paused_now(now)
+                hit = LimitHit("wall", self._limits.wall_s, used, "kernel")
+                return self._limit_reached(hit, now)
+            instructions = self._throttle(now)
+            self._plan_cpu_check(now)
+            return instructions
+        if self._ending:
+            if self._cpu_s >= self._limits.cpu_s + self._limits.grace_s:
                 return self._kill(now)
             self._plan_cpu_check(now)
-        if now >= self._kill_at:
+        if now >= self._ends_at():
             if self._killed:
                 self.failure = WorkerDied(
                     "zygote", "it did not report the end of a guest", retryable=True
@@ -187,9 +302,18 @@ class Attempt:
 
     def _plan_cpu_check(self, now: float) -> None:
         """The limit cannot be reached sooner than with every thread busy on a core."""
-        busy = min(self._limits.threads + 1, 64)
-        left = max(self._limits.cpu_s - self._cpu_s, 0.0) / busy
-        self._next_cpu_check = now + max(left, _FINEST_CPU_CHECK_S)
+        busy = min(self._most_cores, 64)
+        most = self._limits.cpu_s + (self._limits.grace_s if self._notice is not None else 0.0)
+        left = max(most - self._cpu_s, 0.0) / busy
+        wait = max(left, _FINEST_CPU_CHECK_S)
+        if self._throttles is not None and self._running:
+            wait = self._throttles.next_check(wait, now)
+        self._next_cpu_check = now + wait
+
+    @property
+    def _most_cores(self) -> int:
+        """With every thread busy on a core of its own."""
+        return self._limits.threads + self._limits.processes + 1
 
     def _link_data(self, data: bytes, now: float) -> list[e.Instruction]:
         if self._violation is not None or self._finished is not None:
@@ -207,6 +331,10 @@ class Attempt:
                 self._marks["ready"] = now
                 self._started_at = now
                 self._kill_at = now + self._limits.wall_s
+                limits = self._limits
+                self._throttles = Throttles(
+                    limits.cpu_cores, limits.output_bytes_per_s, self._most_cores, now
+                )
                 self._plan_cpu_check(now)
                 instructions.append(e.Send(self._connection.send(self._order)))
             elif isinstance(event, Denied):
@@ -230,17 +358,19 @@ class Attempt:
         self._output[event.stream] += kept
         instructions: list[e.Instruction] = [e.Deliver(event.stream, kept)] if kept else []
         if len(kept) == len(event.data):
+            if self._throttles is not None and self._running:
+                instructions += self._throttles.read(len(event.data), now)
             return instructions
         if event.stream not in self._truncated:
             self._truncated.append(event.stream)
         if not self._stopped:
             self._stopped = True
-            if self._cause is None and self._violation is None and not self.interrupted:
+            if self._cause is None and self._violation is None and not self._told_to_end:
                 # Whether the exit is known already is chance; the guest wrote before it ended.
                 allowed = self._limits.output_bytes
                 self._cause = LimitHit("output", allowed, self._output_bytes, "kernel")
             if self._exited is None and not self._killed:
-                self._kill_at = min(self._kill_at, now + GRACE_S)
+                self._kill_at = min(self._kill_at, self._from_now(GRACE_S, now))
             instructions.append(e.StopReading())
             self._open.clear()
         return instructions
@@ -268,7 +398,11 @@ class Attempt:
             truncated=tuple(self._truncated),
         )
         if self._cause is not None:
-            return base.replace(status="limit", limit=self._cause, error=self._error_claimed())
+            base = base.replace(status="limit", limit=self._cause, error=self._error_claimed())
+            if self._notice is not None and self._finished is not None:
+                value, trouble = self._value_claimed(self._finished)
+                base = base.replace(value=value, value_error=trouble)
+            return base
         violation = self._violation
         if violation is None and exited.signal == 0:
             # A guest that was killed may have been speaking; one that left in the middle of a
@@ -295,13 +429,17 @@ class Attempt:
             hit = self._limit_claimed(finished.error.limit)
             status = "raised" if hit is None else "limit"
             return base.replace(status=status, error=self._error_claimed(), limit=hit)
-        value, trouble = None, finished.value_error
-        if finished.value is not None:
-            try:
-                value = decode(finished.value, self._budget)
-            except RemoteError as error:
-                trouble = str(error)
+        value, trouble = self._value_claimed(finished)
         return base.replace(status="ok", value=value, value_error=trouble)
+
+    def _value_claimed(self, finished: Finished) -> tuple[object, str | None]:
+        """The value and, where there is none that could cross, why."""
+        if finished.value is None:
+            return None, finished.value_error
+        try:
+            return decode(finished.value, self._budget), None
+        except RemoteError as error:
+            return None, str(error)
 
     def _limit_claimed(self, name: str | None) -> LimitHit | None:
         fields = {

@@ -71,7 +71,26 @@ class Tick(Record):
 
 
 class Interrupted(Record):
-    """The caller wants the run to end at once (Ctrl-C, cancellation)."""
+    """The caller wants the run to end (Ctrl-C, cancellation).
+
+    ``grace_s`` 0: at once.  More: the code gets ``KeyboardInterrupt``, and is killed so many
+    seconds later, or when it is asked again.  Infinite: it gets the exception and nothing
+    else follows, because a sandbox that is used again goes on whatever its code makes of it.
+    """
+
+    grace_s: float = 0.0
+
+
+class Paused(Record):
+    """The host's own code works for the guest from now on: the wall clock stands still.
+
+    Pairs of ``Paused`` and ``Resumed`` may nest, where several calls are under way.  All of
+    them together stop the clock for at most ``pause_s``; processor time is counted as ever.
+    """
+
+
+class Resumed(Record):
+    """The work that the last ``Paused`` told of is done."""
 
 
 # --- instructions: what to do next ---------------------------------------------------------
@@ -85,6 +104,28 @@ class Send(Record):
 
 class Kill(Record):
     """SIGKILL the guest through its pidfd."""
+
+
+class Notify(Record):
+    """Send the guest this signal: its code gets an exception and some time to clean up."""
+
+    number: int
+
+
+class Freeze(Record):
+    """Stop the guest, all of it; it has used more processor time than its share."""
+
+
+class Thaw(Record):
+    """Let a guest that ``Freeze`` stopped go on."""
+
+
+class HoldOutput(Record):
+    """Read the output pipes no more for now: a guest that fills them waits."""
+
+
+class TakeOutput(Record):
+    """Read the output pipes again."""
 
 
 class Deliver(Record):
@@ -116,5 +157,18 @@ if TYPE_CHECKING:
         | OutputClosed
         | Tick
         | Interrupted
+        | Paused
+        | Resumed
     )
-    Instruction = Send | Kill | Deliver | StopReading | CloseLink
+    Instruction = (
+        Send
+        | Kill
+        | Notify
+        | Freeze
+        | Thaw
+        | HoldOutput
+        | TakeOutput
+        | Deliver
+        | StopReading
+        | CloseLink
+    )

@@ -19,7 +19,7 @@ from ..wire import late
 from ..wire.connection import Connection
 from ..wire.events import Close, Denied, Finished, Ready, Run
 from ..wire.limits import Budget
-from . import bytecode, denials, execute, imports, report, shape, standins
+from . import bytecode, denials, ending, execute, imports, report, shape, standins
 from .refusals import public_module
 
 TYPE_CHECKING = False
@@ -123,6 +123,7 @@ def settle(settings: Mapping[str, Any]) -> Budget:
     os.environ.update(settings["env"])
     imports.hide_the_zygotes()
     standins.reseed()
+    ending.expect(*settings["time"])
     execute.rules_on_builtins = settings["builtins"]
     if settings["explain"]:
         denials.install(
@@ -142,6 +143,7 @@ def settle(settings: Mapping[str, Any]) -> Budget:
 
 def serve(link: int) -> int:
     """Answer one run, or end when the host closes the link; returns the exit status."""
+    ending.hold()
     connection = Connection("guest")
     own = posix.getpid()
     os.set_inheritable(link, False)  # a program that the guest starts has no business with it

@@ -18,7 +18,7 @@ import sys
 from ..wire.errors import NotConvertible
 from ..wire.events import Finished
 from ..wire.values import encode
-from . import imports, report
+from . import ending, imports, report
 from .shape import chosen_builtins
 
 TYPE_CHECKING = False
@@ -49,16 +49,21 @@ def run(order: Run, budget: Budget) -> Finished:
     module = _main_module(order)
     try:
         try:
-            _write_files(order)
-            for act in before_code:
-                act()
-            value = _execute(order, module)
+            try:
+                ending.begin()
+                _write_files(order)
+                for act in before_code:
+                    act()
+                value = _execute(order, module)
+            finally:
+                _end_of_program()
         finally:
-            _end_of_program()
+            ending.end()
     except SystemExit as exit_:
         exit_code = _exit_code(exit_)
     except BaseException as exception:
         reserve.close()
+        ending.end()  # once more: what is described here may have come just before it
         error = report.describe(exception, order.name)
         exception.__traceback__ = None
         if error.limit == "memory":
@@ -195,7 +200,8 @@ def _encode(value: object, budget: Budget) -> tuple[Any, str | None]:
     try:
         return encode(value, budget), None
     except NotConvertible as error:
-        return None, str(error)
+        size = f"{budget.memory_bytes} bytes of memory"
+        return None, f"{error}, the limit value_bytes" if size in error.reason else str(error)
     except MemoryError:
         return None, "the value does not fit into the memory that is left"
     except BaseException as exception:

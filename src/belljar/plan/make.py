@@ -256,7 +256,7 @@ def _confine(
         Step("limit", (name, value))
         for name, value in (
             ("core", 0),  # a core file would be the guest's memory on the host's disk
-            ("cpu", int(limits.cpu_s) + CPU_SLACK_S),
+            ("cpu", int(limits.cpu_s + limits.grace_s) + CPU_SLACK_S),
             ("fsize", limits.file_bytes),
             ("memlock", 0),  # locked pages are memory that no pressure takes back
             ("msgqueue", 0),  # kernel memory that no other limit counts

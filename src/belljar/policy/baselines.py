@@ -20,8 +20,12 @@ COMPUTE_2026_11 = exactly(
     Limits(
         wall_s=5.0,
         cpu_s=5.0,
+        grace_s=0.0,
+        pause_s=60.0,
+        cpu_cores=1024.0,
         memory_bytes=268_435_456,
         output_bytes=1_048_576,
+        output_bytes_per_s=1_099_511_627_776,
         processes=0,
         threads=16,
         open_files=64,

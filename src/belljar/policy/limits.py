@@ -33,8 +33,12 @@ class Limits(Record):
 
     wall_s: float = 5.0  # a person waits this long for an answer; an endless loop is noticed
     cpu_s: float = 5.0  # as wall_s: one busy thread reaches both together
+    grace_s: float = 0.0  # none: what was asked to end is ended; a grace is given by name
+    pause_s: float = 60.0  # a slow listener, or a person at one; a guest can cause no more of it
+    cpu_cores: float = 1024.0  # no throttle: cpu_s bounds the whole, and a burst is what is wanted
     memory_bytes: int = 256 * MIB  # an interpreter with NumPy peaks at 27 MiB; the rest is for data
     output_bytes: int = MIB  # stdout and stderr together: some 10,000 full lines, more than is read
+    output_bytes_per_s: int = TIB  # no throttle: output_bytes bounds the whole
     processes: int = 0  # beyond the guest itself: computing needs none, a fork bomb needs one
     threads: int = 16  # beyond the main one: thread pools of numeric libraries on small machines
     open_files: int = 64  # a handful of data files plus what the interpreter holds open
@@ -79,7 +83,7 @@ class LimitSpec(Record):
     kind: str  # "int" or "float"
     low: float  # smallest value accepted
     high: float  # largest value accepted
-    unit: str  # "seconds", "bytes" or "count"
+    unit: str  # "seconds", "bytes", "bytes per second", "cores" or "count"
     bounds: str  # what it bounds
     reason: str  # why this default and this range
 
@@ -102,6 +106,31 @@ LIMITS: dict[str, LimitSpec] = {
         "processor time of all threads together",
         "as wall_s: one busy thread reaches both together",
     ),
+    "grace_s": LimitSpec(
+        "float",
+        0.0,
+        60.0,
+        "seconds",
+        "time to clean up, wall and processor, once wall_s or cpu_s is used up",
+        "0 ends the code at once; clean-up takes milliseconds, and what needs more than a minute "
+        "is work",
+    ),
+    "pause_s": LimitSpec(
+        "float",
+        0.0,
+        7 * DAY_S,
+        "seconds",
+        "time in all for which the host's own work for the guest stops the clock of wall_s",
+        "a slow on_output, or a person who reads; finite, because code can cause calls",
+    ),
+    "cpu_cores": LimitSpec(
+        "float",
+        0.01,
+        1024.0,
+        "cores",
+        "processor time per second; beyond it the code is stopped for a while, not ended",
+        "1024 is no throttle, because cpu_s bounds the whole; below 0.01 an import takes as long as wall_s",
+    ),
     "memory_bytes": LimitSpec(
         "int",
         16 * MIB,
@@ -118,6 +147,15 @@ LIMITS: dict[str, LimitSpec] = {
         "bytes",
         "stdout and stderr together",
         "some 10,000 full lines, more than is read; 0 lets nothing out",
+    ),
+    "output_bytes_per_s": LimitSpec(
+        "int",
+        KIB,
+        TIB,
+        "bytes per second",
+        "how fast stdout and stderr are read; a guest that writes faster waits, and loses nothing",
+        "1 TiB is no throttle, because output_bytes bounds the whole; below 1 KiB/s a traceback "
+        "takes longer than wall_s",
     ),
     "processes": LimitSpec(
         "int",
@@ -179,7 +217,9 @@ LIMITS: dict[str, LimitSpec] = {
 
 _WANTED = {
     ("float", "seconds"): "a number of seconds",
+    ("float", "cores"): "a number of processors",
     ("int", "bytes"): "a whole number of bytes (int)",
+    ("int", "bytes per second"): "a whole number of bytes per second (int)",
     ("int", "count"): "a whole number (int)",
 }
 
@@ -196,7 +236,7 @@ def check_limit(name: str, value: object) -> float:
     numbers = (int, float) if spec.kind == "float" else (int,)
     if isinstance(value, bool) or not isinstance(value, numbers):
         hint = ""
-        if isinstance(value, str) and spec.unit != "count":
+        if isinstance(value, str) and spec.unit not in ("count", "cores"):
             hint = "; texts with units are for the command line and policy files"
         elif isinstance(value, float):
             hint = "; floats lose digits"

@@ -84,15 +84,24 @@ def parse_limit(name: str, value: object) -> float:
     if isinstance(value, str):
         unit = LIMITS[name].unit
         key = f"limits.{name}"
-        if unit == "bytes":
+        if unit in ("bytes", "bytes per second"):
             value = parse_bytes(value, key)
         elif unit == "seconds":
             value = parse_seconds(value, key)
+        elif unit == "cores":
+            value = _parse_number(value, key)
         elif value.isascii() and value.isdigit() and len(value) <= MAX_CHARACTERS:
             value = int(value)
         else:
             raise PolicyError(key, f"expected a whole number, got {show(value)}")
     return check_limit(name, value)
+
+
+def _parse_number(text: str, key: str) -> float:
+    digits, scale, unit = _split(text, key, "a number such as 0.5")
+    if unit:
+        raise PolicyError(key, f"expected a number such as 0.5, got {show(text)}")
+    return digits / scale
 
 
 def format_bytes(count: int) -> str:
@@ -116,6 +125,10 @@ def format_limit(name: str, value: float) -> str:
     unit = LIMITS[name].unit
     if unit == "bytes":
         return format_bytes(int(value))
+    if unit == "bytes per second":
+        return f"{format_bytes(int(value))}/s"
+    if unit == "cores":
+        return f"{value:g}"
     return format_seconds(value) if unit == "seconds" else str(int(value))
 
 
