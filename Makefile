@@ -2,18 +2,20 @@
 #
 #   make run        the gallery: honest and hostile programs, one table
 #   make test       linters, type checkers and the test suite (under 10 minutes on 2 cores)
-#   make test-all   the long suite too: fuzzing, soak
+#   make test-all   the long suite too: fuzzing (25 min), soak (100,000 runs, an hour)
 #   make bench      start-up and compute, inside against outside
 #   make compatibility   CPython's own tests and popular packages, inside against outside (20 min)
+#   make reliability     the soak by itself: 100,000 runs, and the page with its figures (an hour)
 #   make goldens    write the golden files anew, to be read before they are committed
 
 PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
-LONG_SECONDS ?= 600
+LONG_SECONDS ?= 1500
+SOAK_RUNS ?= 100000
 
-.PHONY: run test test-all bench compatibility goldens lint clean
+.PHONY: run test test-all bench compatibility reliability goldens lint clean
 
 run: .venv/ready .venv/examples
 	$(BIN)/python examples/gallery
@@ -22,7 +24,7 @@ test: .venv/ready lint
 	$(BIN)/python -m pytest -q -m "not long"
 
 test-all: .venv/ready .venv/examples .venv/fuzzer lint
-	BELLJAR_FUZZ_SECONDS=$(LONG_SECONDS) $(BIN)/python -m pytest -q
+	BELLJAR_FUZZ_SECONDS=$(LONG_SECONDS) BELLJAR_SOAK_RUNS=$(SOAK_RUNS) $(BIN)/python -m pytest -q
 
 lint: .venv/ready
 	$(BIN)/ruff format --check
@@ -36,6 +38,9 @@ bench: .venv/ready .venv/examples
 
 compatibility: .venv/ready
 	$(BIN)/python -m compatibility
+
+reliability: .venv/ready
+	$(BIN)/python -m reliability --runs $(SOAK_RUNS)
 
 goldens: .venv/ready
 	$(BIN)/python tests/bpf/test_golden.py

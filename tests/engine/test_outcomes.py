@@ -503,6 +503,18 @@ def test_an_end_before_the_code_was_handed_over_is_our_failure(scene):
     assert "no memory" in str(failure)
 
 
+@pytest.mark.parametrize(("signal", "retryable"), [(9, True), (11, False), (31, False)])
+def test_a_guest_that_somebody_kills_before_it_is_ready_may_be_tried_again(
+    scene, signal, retryable
+):
+    """K10: SIGKILL so early is an administrator's or the kernel's for want of memory."""
+    sc = scene()
+    sc.tell(e.Spawned(sc.now))
+    sc.exit(signal=signal)
+    assert isinstance(sc.attempt.failure, SetupFailed)
+    assert sc.attempt.failure.retryable is retryable
+
+
 def test_ready_that_is_read_after_the_exit_gets_no_code(scene):
     from belljar.wire.events import Ready
 

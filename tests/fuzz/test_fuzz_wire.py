@@ -1,17 +1,18 @@
 """K1: the fuzz target of the wire: its seeds always, the fuzzer itself in the long suite.
 
-``BELLJAR_FUZZ_SECONDS`` (60 without it) bounds the fuzzer's time.
+Its time is a part of ``BELLJAR_FUZZ_SECONDS`` (``campaign``).
 """
 
 from __future__ import annotations
 
 import importlib.util
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from . import campaign
 
 TARGET = Path(__file__).with_name("fuzz_wire.py")
 
@@ -47,7 +48,7 @@ def test_the_invariant_stands_on_the_first_line():
 @pytest.mark.long
 def test_the_fuzzer_finds_nothing(tmp_path):
     pytest.importorskip("atheris", reason="atheris is not installed (dependency group fuzz)")
-    seconds = int(os.environ.get("BELLJAR_FUZZ_SECONDS", "60"))
+    seconds = round(campaign.long_seconds("atheris"))
     command = [sys.executable, str(TARGET), f"-max_total_time={seconds}"]
     limits = ["-timeout=10", "-rss_limit_mb=1024", f"-artifact_prefix={tmp_path}/"]
     done = subprocess.run(

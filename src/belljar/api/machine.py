@@ -8,6 +8,7 @@ forgets all of it, since the zygotes are its parent's.
 
 from __future__ import annotations
 
+import _thread
 import os
 import sys
 import time
@@ -61,6 +62,9 @@ _KERNEL_TREES = frozenset(
 )
 LAYER_MODULES = ("bytecode", "child", "imports", "refusals", "shape", "standins")
 MOST_ZYGOTES = 4  # idle interpreters kept; each is some 10 MB, and policies are few
+# Plans kept: 200 KB each, mostly mounts, and 3 ms to make.  A server that writes the customer
+# into the policy has one for each.
+MOST_PREPARED = 32
 # What every guest may read, so that reading it is no attempt at anything.
 _OPEN_PLACES = (
     "/usr/lib",
@@ -134,7 +138,9 @@ class _Known:
         self.prepared: dict[tuple[Policy, tuple[str, ...]], Prepared] = {}
         self.programs: dict[FilterFeatures, bytes] = {}
         self.zygotes: dict[str, Zygote] = {}
-        self.lock: Any = None
+        self.ends_at_exit = False
+        self.lock = _thread.allocate_lock()  # around both dicts, and while a zygote starts
+        self.counting = _thread.allocate_lock()  # around the users of the zygotes
 
 
 _known = _Known()
@@ -168,13 +174,20 @@ def _tried(found: Support) -> Support:
 
 def prepare(policy: Policy, preload: tuple[str, ...] = ()) -> Prepared:
     """The plan for a policy on this machine.  Raises ``UnsupportedError``, ``PolicyError``."""
-    found = _known.prepared.get((policy, preload))
+    known = _known
+    with known.lock:
+        found = known.prepared.pop((policy, preload), None)
+        if found is not None:
+            known.prepared[policy, preload] = found  # newest last
     if found is None or found.identity != identity(found.places):
         if _known.support is None:
             # The launch itself finds out whether namespaces can be had, and fails closed.
             _known.support = assume_isolated(probe_quick())
         found = _prepare(policy, _known.support, preload)
-        _known.prepared[policy, preload] = found
+        with known.lock:
+            known.prepared[policy, preload] = found
+            while len(known.prepared) > MOST_PREPARED:
+                del known.prepared[next(iter(known.prepared))]
     return found
 
 
@@ -400,27 +413,44 @@ class Own:
 
 
 def shared(prepared: Prepared) -> Zygote:
-    """The process's own zygote for a plan, started if there is none alive."""
-    if _known.lock is None:
-        import atexit
-        import threading
+    """The process's own zygote for a plan, started if there is none alive.
 
-        _known.lock = threading.Lock()
-        atexit.register(close)
+    It is the caller's until ``release``: room is made by ending idle ones only, because the
+    end of a zygote is the end of every guest in it.
+    """
     key = prepared.zygote_key
     with _known.lock:
+        if not _known.ends_at_exit:
+            import atexit
+
+            atexit.register(close)
+            _known.ends_at_exit = True
         zygote = _known.zygotes.pop(key, None)
         if zygote is not None and not zygote.alive:
             zygote.close()
             zygote = None
         if zygote is None:
-            while len(_known.zygotes) >= MOST_ZYGOTES:
-                oldest = next(iter(_known.zygotes))
-                _known.zygotes.pop(oldest).close()
+            _make_room()
             zygote = Zygote(prepared.plan, prepared.preload)
             zygote.ensure_ready()
         _known.zygotes[key] = zygote  # newest last
+        with _known.counting:
+            zygote.users += 1
         return zygote
+
+
+def release(zygote: Zygote) -> None:
+    """Say that a run on a zygote from ``shared`` is over."""
+    with _known.counting:
+        zygote.users -= 1
+
+
+def _make_room() -> None:
+    """End the zygotes that were idle longest, until there is room for one more."""
+    excess = len(_known.zygotes) - MOST_ZYGOTES + 1
+    idle = [key for key, zygote in _known.zygotes.items() if not zygote.users]
+    for key in idle[: max(excess, 0)]:
+        _known.zygotes.pop(key).close()
 
 
 def reconsider() -> bool:

@@ -102,7 +102,11 @@ def _with_shared(
 ) -> Result:
     began = time.monotonic()
     prepared = machine.prepare(policy, preload)
-    return execute(prepared, machine.shared(prepared), order, feed, on_output, began)
+    zygote = machine.shared(prepared)
+    try:
+        return execute(prepared, zygote, order, feed, on_output, began)
+    finally:
+        machine.release(zygote)
 
 
 def run_own(

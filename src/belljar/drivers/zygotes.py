@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..plan.steps import Plan
 
 START_S = 60.0  # two starts of Python from a cold and busy disk; no guest is waiting yet
+_GONE_MS = 1000  # from the end of its descriptors to its own: the kernel takes down namespaces
 _ERROR_BYTES = 4096  # of what a zygote that cannot start says; the last lines tell
 _SIGNALS = [number for number in range(1, 32) if number not in (9, 19)]  # but KILL and STOP
 
@@ -89,6 +90,7 @@ class Zygote:
         self._began = time.monotonic()
         self._ready = False
         self._closed = False
+        self.users = 0  # runs that go on in it, as counted by whoever lends it out
         self.ready_at = math.inf  # on the monotonic clock
         self.ahead_s = 0.0  # how far its monotonic clock is ahead of this process's
         self._child: _Child | None = None
@@ -246,10 +248,11 @@ class Zygote:
                 data = b""
             if not data:
                 text = self._last_words()
+                killed = self._child is not None and self._child.was_killed()
                 self.close()
                 how = self._child.how_it_ended() if self._child is not None else ""
                 text = f"{self._doing()}it ended before it was ready{how}: {text}"
-                raise SetupFailed(self._stage, text)
+                raise SetupFailed(self._stage, text, retryable=killed)
             try:
                 ((kind, fields),) = Unpacker().feed(data)
             except (RemoteError, ValueError) as error:
@@ -366,6 +369,20 @@ class _Child:
             return f" with exit code {code}"
         # SIGKILL may be our own.
         return f" by signal {-code}" if code < 0 and -code != process.SIGKILL else ""
+
+    def was_killed(self) -> bool:
+        """Whether SIGKILL ended it, and not ours: somebody outside, or the kernel's want of memory.
+
+        Gives it a moment to be gone, since its descriptors are closed before it is.
+        """
+        if self._pidfd is None:
+            return False
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        if not poll.poll(_GONE_MS):
+            return False
+        self.wait()
+        return os.WIFSIGNALED(self._status) and os.WTERMSIG(self._status) == process.SIGKILL
 
     def end(self) -> None:
         """Kill it and wait until it is gone."""

@@ -257,7 +257,9 @@ class Attempt:
         how = f"signal {exited.signal}" if exited.signal else f"exit code {exited.code}"
         said = self._output["stderr"].decode("utf-8", "replace").strip()[-_LAST_WORDS:]
         text = f"the guest ended before it was ready ({how}): {said or 'it said nothing'}"
-        return SetupFailed("start", text)
+        # Nothing of ours sends SIGKILL so early: somebody outside did, or the kernel for want of
+        # memory, and the code has not run.
+        return SetupFailed("start", text, retryable=exited.signal == SIGKILL)
 
     def _tick(self, event: e.Tick, now: float) -> list[e.Instruction]:
         if event.cpu_s is not None and event.cpu_s > self._cpu_s:

@@ -34,6 +34,13 @@ def show(value: object) -> str:
     return text
 
 
+def told(error: BaseException) -> str:
+    """What an exception of a parser's says, bounded: some repeat what they could not read."""
+    text = str(error)
+    most = 2 * SHOWN_CHARACTERS
+    return text if len(text) <= most else f"{text[:SHOWN_CHARACTERS]} … {text[-SHOWN_CHARACTERS:]}"
+
+
 def kind(value: object) -> str:
     """The type of ``value`` in an error message: ``None`` or the type's name."""
     return "None" if value is None else type(value).__name__
@@ -42,6 +49,8 @@ def kind(value: object) -> str:
 def at(key: str, part: object) -> str:
     """The key path of one entry of ``key``: ``.name``, ``[3]`` or ``['odd name']``."""
     if isinstance(part, str) and part.isascii() and part.replace("-", "_").isidentifier():
+        if len(part) > SHOWN_CHARACTERS:  # a file's keys may be as long as the file
+            return f"{key}[{show(part)}]"
         return f"{key}.{part}" if key else part
     return f"{key}[{show(part)}]"
 

@@ -88,7 +88,7 @@ def loads_toml(text: str) -> Policy:
     except RecursionError:
         raise PolicyError("policy", "nested too deeply") from None
     except ValueError as error:  # TOMLDecodeError, and digits beyond what int() reads
-        raise PolicyError("policy", f"not TOML: {error}") from None
+        raise PolicyError("policy", f"not TOML: {checks.told(error)}") from None
     return from_data(data)
 
 
@@ -111,7 +111,7 @@ def loads_json(text: str) -> Policy:
     except PolicyError:
         raise
     except ValueError as error:  # JSONDecodeError, and digits beyond what int() reads
-        raise PolicyError("policy", f"not JSON: {error}") from None
+        raise PolicyError("policy", f"not JSON: {checks.told(error)}") from None
     return from_data(_merge(data, ""))
 
 

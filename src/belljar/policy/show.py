@@ -18,14 +18,17 @@ if TYPE_CHECKING:
 def show_policy(policy: Policy) -> str:
     """``Policy().allow(...).block(...).limit(...)``, shortest form.
 
-    Rules that only an intersection makes are shown as one.
+    Rules that only an intersection makes are shown as one.  Those that only a file makes (a name
+    left to the usual list within a pattern that is allowed) are shown with the file's word,
+    ``usual_modules``, which no verb takes.
     """
-    if policy.modules.patterns(USUAL):
-        sides = [
-            _with_modules(policy, _rewritten(policy.modules, USUAL, ALLOW)),
-            _with_modules(policy, _rewritten(policy.modules, BLOCK, USUAL)),
-        ]
-        return " & ".join(show_policy(side) for side in sides)
+    rules = policy.modules
+    if rules.patterns(USUAL):
+        unblocked = Rules(rules.base, {name: said for name, said in rules.pairs if said != BLOCK})
+        if not unblocked.patterns(USUAL):
+            allowed = {name: ALLOW if said == USUAL else said for name, said in rules.pairs}
+            sides = [Rules(rules.base, allowed), unblocked]
+            return " & ".join(show_policy(_with_modules(policy, side)) for side in sides)
     granted: list[str] = []
     blocked: list[str] = []
     for verb, places in (("read", policy.read), ("write", policy.write)):
@@ -91,19 +94,23 @@ def _rule_calls(name: str, rules: Rules) -> list[tuple[str, list[str]]]:
     calls: list[tuple[str, list[str]]] = []
     last, held = "", list[str]()
     for pattern, said in rules.in_order():
-        verb = "allow" if said == ALLOW else "block"
-        if held and verb != last:
-            calls.append((last, [f"{name}={held!r}"]))
+        word = _WORDS[said] + name
+        if held and word != last:
+            calls.append(_rule_call(last, held))
             held = []
-        last = verb
+        last = word
         held.append(pattern)
     if held:
-        calls.append((last, [f"{name}={held!r}"]))
+        calls.append(_rule_call(last, held))
     return calls
 
 
-def _rewritten(rules: Rules, old: int, new: int) -> Rules:
-    return Rules(rules.base, {name: new if said == old else said for name, said in rules.pairs})
+_WORDS = {ALLOW: "allow ", BLOCK: "block ", USUAL: "allow usual_"}
+
+
+def _rule_call(word: str, patterns: list[str]) -> tuple[str, list[str]]:
+    verb, _, keyword = word.partition(" ")
+    return verb, [f"{keyword}={patterns!r}"]
 
 
 def _with_modules(policy: Policy, rules: Rules) -> Policy:

@@ -16,7 +16,7 @@ str, is ``{ "$dict" = [[key, value], ...] }``.
 from __future__ import annotations
 
 from ..errors import PolicyError
-from .checks import at, is_bunch, is_dict, is_list, is_table, kind, show
+from .checks import at, is_bunch, is_dict, is_list, is_table, kind, show, told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def from_plain(plain: object, key: str, depth: int = 0) -> object:
     except (ValueError, ArithmeticError, TypeError) as error:
         if isinstance(error, PolicyError):
             raise
-        raise PolicyError(key, f"not a {tag}: {error}") from None
+        raise PolicyError(key, f"not a {tag}: {told(error)}") from None
 
 
 def _tagged(tag: str, content: Any, key: str, depth: int) -> object:
