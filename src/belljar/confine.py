@@ -46,7 +46,11 @@ class Confinement:
 
     def apply(self, steps: list[list[Any]]) -> None:
         """Carry out every step; raises ``StepFailed`` at the first that fails."""
-        self._proc_self = os.open(f"{self._proc}/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            own = f"{self._proc}/self"
+            self._proc_self = os.open(own, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise StepFailed("open_proc", error) from error
         for verb, *args in steps:
             try:
                 getattr(self, verb)(*args)

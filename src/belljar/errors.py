@@ -40,9 +40,9 @@ __all__ = [
 ]
 
 
-# EAGAIN, ENOMEM, ENFILE, EMFILE, ETOOMANYREFS: the machine is short of something now, and need
-# not be later.
-SHORTAGES = frozenset({11, 12, 23, 24, 109})
+# EAGAIN, ENOMEM, ENFILE, EMFILE, ENOSPC (of namespaces and mounts, too), ENOBUFS, ETOOMANYREFS:
+# the machine is short of something now, and need not be later.
+SHORTAGES = frozenset({11, 12, 23, 24, 28, 105, 109})
 
 
 class BelljarError(Exception):

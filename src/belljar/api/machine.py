@@ -425,14 +425,16 @@ def shared(prepared: Prepared) -> Zygote:
 
             atexit.register(close)
             _known.ends_at_exit = True
-        zygote = _known.zygotes.pop(key, None)
+        zygote = _known.zygotes.get(key)
         if zygote is not None and not zygote.alive:
+            del _known.zygotes[key]
             zygote.close()
             zygote = None
         if zygote is None:
             _make_room()
             zygote = Zygote(prepared.plan, prepared.preload)
             zygote.ensure_ready()
+        _known.zygotes.pop(key, None)
         _known.zygotes[key] = zygote  # newest last
         with _known.counting:
             zygote.users += 1

@@ -78,9 +78,20 @@ def run(
     except SetupFailed as error:
         # The launch was the probe.  If this machine turns out to be another than assumed,
         # there is another plan for it, or a full account of what is missing.
-        if error.retryable or error.stage == "preload" or not machine.reconsider():
+        # A lack of namespaces may be one for ever, so that it is worth a look.
+        if error.retryable and error.stage != "unshare":
+            raise
+        if error.stage == "preload" or not _another_machine():
             raise
     return _with_shared(order, policy, modules, feed, on_output)
+
+
+def _another_machine() -> bool:
+    """Whether this is another machine than assumed; one that cannot even be looked at is not."""
+    try:
+        return machine.reconsider()
+    except (OSError, MemoryError):
+        return False
 
 
 def check_preload(preload: Sequence[str]) -> tuple[str, ...]:
@@ -101,8 +112,16 @@ def _with_shared(
     on_output: Callable[[str, bytes], object] | None,
 ) -> Result:
     began = time.monotonic()
-    prepared = machine.prepare(policy, preload)
-    zygote = machine.shared(prepared)
+    try:
+        prepared = machine.prepare(policy, preload)
+        zygote = machine.shared(prepared)
+    except (OSError, MemoryError) as error:
+        from ..drivers.trouble import typed
+
+        failure = typed(error, handed_over=False)
+        if failure is error:
+            raise
+        raise failure from error
     try:
         return execute(prepared, zygote, order, feed, on_output, began)
     finally:
@@ -121,7 +140,7 @@ def run_own(
     try:
         return execute(own.prepared, own.zygote, order, feed, on_output, own.began, interrupts)
     except SetupFailed as error:
-        if error.retryable or not machine.reconsider():
+        if (error.retryable and error.stage != "unshare") or not _another_machine():
             raise
     with machine.Own(policy) as again:
         began = again.began

@@ -58,6 +58,7 @@ def run(
     Raises ``SandboxFailure`` when belljar's own machinery failed.  Whatever happens, the
     guest is dead and its descriptors are closed when this returns or raises.
     """
+    loop = None
     try:
         loop = _Loop(ends, order, limits, budget, feed, on_output, zygote, began, requested)
         if interrupts is None:
@@ -70,6 +71,17 @@ def run(
         # again must not be given the same zygote.
         zygote.close()
         raise
+    except (OSError, MemoryError) as error:
+        ends.kill()
+        if loop is not None and loop.in_application:
+            raise
+        from .trouble import typed
+
+        handed_over = loop is not None and loop.attempt.wants_cpu
+        failure = typed(error, handed_over=handed_over)
+        if failure is error:
+            raise
+        raise failure from error
     except BaseException:
         ends.kill()
         raise
@@ -95,6 +107,7 @@ class _Loop:
         self.on_output = on_output
         self.outgoing = bytearray()
         self.clock: int | None = None
+        self.in_application = False  # whether what is raised comes from ``on_output``
         self.bytes_read = 0  # in this round
         self.little = 0  # rounds in a row that brought little
         self.poll = select.poll()
@@ -163,7 +176,9 @@ class _Loop:
             elif isinstance(instruction, e.Deliver):
                 if self.on_output is not None:
                     self.attempt.handle(e.Paused(), time.monotonic())
+                    self.in_application = True
                     self.on_output(instruction.stream, instruction.data)
+                    self.in_application = False
                     self.attempt.handle(e.Resumed(), time.monotonic())
             elif isinstance(instruction, e.Notify):
                 self.ends.signal(instruction.number)

@@ -94,6 +94,7 @@ class Zygote:
         self.ready_at = math.inf  # on the monotonic clock
         self.ahead_s = 0.0  # how far its monotonic clock is ahead of this process's
         self._child: _Child | None = None
+        self._adopted = False
         self._errors = -1
         self._said = b""  # the end of what came from there
         self._preload = preload
@@ -129,7 +130,13 @@ class Zygote:
             "several": plan.limits.processes > 0,
             "host_name": "" if plan.filter.uname else HOST_NAME.decode(),
         }
-        self._tell(pack("settings", **settings))
+        try:
+            self._tell(pack("settings", **settings))
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError):
+                raise _no_launch(error) from error
+            raise
 
     def _fork(self, steps: list[Any], descriptors: list[int]) -> None:
         from ..zygote.launcher import launch
@@ -139,6 +146,8 @@ class Zygote:
             try:
                 process.keep_only(descriptors)
                 launch(steps, tied=True)
+            except OSError as error:
+                os.write(descriptors[2], (error.strerror or str(error)).encode())
             finally:
                 os._exit(1)
         self._child = _Child(pid)
@@ -235,7 +244,17 @@ class Zygote:
         return GuestEnds(status, link, stdin_end, stdout, stderr)
 
     def ensure_ready(self) -> None:
-        """Wait until the zygote serves.  Raises ``SetupFailed`` with the step that failed."""
+        """Wait until the zygote serves.  Raises ``SetupFailed`` with the step that failed.
+
+        Whatever it raises, an interrupt included, the zygote is gone then.
+        """
+        try:
+            self._await_ready()
+        except BaseException:
+            self.close()
+            raise
+
+    def _await_ready(self) -> None:
         while not self._ready:
             left = self._began + START_S - time.monotonic()
             if left <= 0 or not self._wait(left):
@@ -250,9 +269,11 @@ class Zygote:
                 text = self._last_words()
                 killed = self._child is not None and self._child.was_killed()
                 self.close()
-                how = self._child.how_it_ended() if self._child is not None else ""
+                child = self._child
+                how = child.how_it_ended() if child is not None else ""
+                short = self._stage == "zygote" and _is_shortage(text, child)
                 text = f"{self._doing()}it ended before it was ready{how}: {text}"
-                raise SetupFailed(self._stage, text, retryable=killed)
+                raise SetupFailed(self._stage, text, retryable=short or killed)
             try:
                 ((kind, fields),) = Unpacker().feed(data)
             except (RemoteError, ValueError) as error:
@@ -277,9 +298,21 @@ class Zygote:
 
     def _adopt(self, pid: int) -> None:
         """The launcher has ended and left us its child."""
+        self._adopted = True
         launcher, self._child = self._child, _Child(pid)
         if launcher is not None:
             launcher.wait()
+
+    def _adopt_late(self) -> None:
+        """The launcher has ended; if it left us a child that we have not heard of, we do now."""
+        self._control.setblocking(False)
+        try:
+            while not self._adopted and (message := fdpass.receive(self._control)[0]):
+                for kind, fields in Unpacker().feed(message):
+                    if kind == "launched":
+                        self._adopt(fields["pid"])
+        except (OSError, RemoteError, ValueError):
+            return  # nothing more was said
 
     def _wait(self, timeout_s: float) -> bool:
         """Wait for the next message, and take in what else is said: a full pipe would stop it."""
@@ -325,6 +358,9 @@ class Zygote:
         if self._closed:
             return
         self._closed = True
+        if self._child is not None and not self._adopted:
+            self._child.end()
+            self._adopt_late()
         self._control.close()
         self._close_errors()
         if self._child is not None:
@@ -349,6 +385,26 @@ def _no_launch(error: OSError) -> SetupFailed:
     return SetupFailed("launch", error.strerror or str(error), retryable=True)
 
 
+def _is_shortage(text: str, child: _Child | None) -> bool:
+    """Whether a process that could not start was short of something, by its last words.
+
+    One that was killed has none: by the kernel for want of memory, or by somebody.
+    """
+    if child is not None and child.killed:
+        return True
+    if "MemoryError" in text or "failed to map segment" in text:  # Python's, the loader's word
+        return True
+    return any(os.strerror(number) in text for number in SHORTAGES)
+
+
+def _end_by_number(pid: int) -> None:
+    try:
+        os.kill(pid, process.SIGKILL)
+        os.waitpid(pid, 0)
+    except (ProcessLookupError, ChildProcessError):
+        return  # the application reaped it
+
+
 class _Child:
     """A child process, killed by descriptor: its number may be reused by the time we act,
     where the application ignores SIGCHLD or reaps every child for itself.
@@ -356,11 +412,21 @@ class _Child:
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
-        try:
-            self._pidfd: int | None = process.open_pidfd(pid)
-        except ProcessLookupError:
-            self._pidfd = None
         self._status = 0
+        self._pidfd: int | None = None
+        try:
+            self._pidfd = process.open_pidfd(pid)
+        except ProcessLookupError:
+            return
+        except OSError:
+            # It cannot be kept, so it is ended here; it was made just now and holds its number.
+            _end_by_number(pid)
+            raise
+
+    @property
+    def killed(self) -> bool:
+        """Whether SIGKILL ended it, as far as this process was told."""
+        return os.WIFSIGNALED(self._status) and os.WTERMSIG(self._status) == process.SIGKILL
 
     def how_it_ended(self) -> str:
         """In words, as far as this process was told."""
@@ -387,7 +453,10 @@ class _Child:
     def end(self) -> None:
         """Kill it and wait until it is gone."""
         if self._pidfd is not None:
-            process.signal_pidfd(self._pidfd, process.SIGKILL)
+            try:
+                process.signal_pidfd(self._pidfd, process.SIGKILL)
+            except OSError:
+                os.kill(self._pid, process.SIGKILL)  # where that call is refused
         self.wait()
 
     def wait(self) -> None:
@@ -396,10 +465,14 @@ class _Child:
             return
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
-        poll.poll()
+        how = os.WNOHANG
+        try:
+            poll.poll()
+        except OSError:
+            how = 0  # the kernel is out of memory for the question; this one needs none
         self.forget()
         try:
-            _, self._status = os.waitpid(self._pid, os.WNOHANG)
+            _, self._status = os.waitpid(self._pid, how)
         except ChildProcessError:
             return
 

@@ -42,7 +42,13 @@ def receive(sock: _socket.socket) -> tuple[bytes, list[int]]:
     Raises ``OSError`` where the kernel cut something off: half a message is nobody's.
     """
     space = _socket.CMSG_SPACE(4 * MAX_DESCRIPTORS)
-    data, ancillary, flags, _ = sock.recvmsg(MAX_MESSAGE, space, _socket.MSG_CMSG_CLOEXEC)
+    try:
+        received = sock.recvmsg(MAX_MESSAGE, space, _socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        # Told once, before what is there to be read: the other end went without reading all
+        # that we sent.  What it said first is still to come.
+        received = sock.recvmsg(MAX_MESSAGE, space, _socket.MSG_CMSG_CLOEXEC)
+    data, ancillary, flags, _ = received
     descriptors: list[int] = []
     for level, kind, packed in ancillary:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:

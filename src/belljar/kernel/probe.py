@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from ..errors import SetupFailed
+from ..errors import SHORTAGES, SetupFailed
 from ..plan.support import MINIMUM_MOUNT_KERNEL, NAMESPACE_KINDS, UNPRIVILEGED_ID, Support
 from ..wire.control import Unpacker
 from . import caps, landlock, mounts, namespaces, process, seccomp
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _ANSWER_BYTES = 4096
+_SHORT = "short: "  # of processes, memory, descriptors: no answer about the machine
 _CAP_SYS_ADMIN = 1 << 21
 
 
@@ -143,13 +144,19 @@ def _in_namespaces(kinds: Sequence[str], act: Callable[[], str]) -> str:
         except OSError as error:
             name = errno.errorcode.get(error.errno or 0, "error")
             answer = f"{error.filename}: {name}, {error.strerror}"
+            # No room for a namespace may be a setting; the rest is a matter of the moment.
+            if error.errno in SHORTAGES and error.errno != errno.ENOSPC:
+                answer = _SHORT + answer
         finally:
             os.write(writer, b"=" + answer.encode())
             os._exit(0)
     os.close(writer)
     data = _read_all(reader)
     _reap(pid)
-    return data[1:].decode() if data else "the probe ended without an answer"
+    answer = data[1:].decode() if data else "the probe ended without an answer"
+    if answer.startswith(_SHORT):
+        raise SetupFailed("probe", answer.removeprefix(_SHORT), retryable=True)
+    return answer
 
 
 def _read_all(fd: int) -> bytes:

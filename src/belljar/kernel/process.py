@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import sys
 
-from .libc import address_of, buffer, failure, libc, syscall
+from .libc import address, address_of, buffer, failure, libc, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ PR_GET_THP_DISABLE = 42
 SIGKILL = 9
 SIGCONT = 18
 SIGSTOP = 19
+_SIGIO = 29
 TIMER_SLACK_NS = 50_000
 
 
@@ -67,6 +69,30 @@ def die_with_parent(parent_pid: int) -> None:
     prctl(PR_SET_PDEATHSIG, SIGKILL)
     if os.getppid() != parent_pid:
         os._exit(1)
+
+
+def end_with_socket(fd: int) -> None:
+    """End this process when the other end of a socket is closed, or sends anything.
+
+    What: SIGIO for the socket, and the C library's ``_exit`` as its handler.  Because: the
+    parent-death signal comes when a *thread* ends, a thread of our own would be in the way of
+    forks, and the first process of a PID namespace ignores a signal without a handler.  Then:
+    code that never returns is ended too.  ``outlive_socket`` takes it back.
+    """
+    libc.signal(_SIGIO, address("_exit"))
+    fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
+    poll = select.poll()
+    poll.register(fd, 0)
+    if poll.poll(0):
+        os._exit(1)  # closed before anybody told us
+
+
+def outlive_socket(fd: int) -> None:
+    """Take back ``end_with_socket``."""
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_ASYNC)
+    if not callable(_signal.getsignal(_signal.SIGIO)):  # else whoever set it wants it
+        libc.signal(_SIGIO, 0)
 
 
 def refuse_huge_pages() -> None:

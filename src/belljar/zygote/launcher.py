@@ -109,10 +109,21 @@ class Launch:
 
     def first_process(self) -> None:
         """Go on as the first process of the new PID namespace, still a child of the host."""
+        # It waits until the host knows its number: what it says first would be taken for ours.
+        told, tell = os.pipe()
         pid = process.raw_clone(namespaces.CLONE_PARENT | namespaces.SIGCHLD)
         if pid:
-            os.write(CONTROL_FD, pack("launched", pid=pid, ahead_s=self.ahead_s))
+            message = pack("launched", pid=pid, ahead_s=self.ahead_s)
+            try:
+                os.write(CONTROL_FD, message)
+            except OSError:
+                os.write(CONTROL_FD, message)  # without it nobody could reap that process
+            os.write(tell, b"1")
             os._exit(0)
+        os.close(tell)
+        if not os.read(told, 1):
+            os._exit(1)
+        os.close(told)
         if self.tied:
             process.die_with_parent(0)
 
@@ -164,7 +175,7 @@ class Launch:
                 mounts.change_mount(over, mounts.RDONLY | mounts.NOEXEC)
                 mounts.attach(over, _BEHIND + target)
             elif kind == "dir":
-                os.makedirs(_BEHIND + target, 0o755, exist_ok=True)
+                make_directory(_BEHIND + target)
             elif kind == "link":
                 make_parent(_BEHIND + target)
                 os.symlink(rest[0], _BEHIND + target)
@@ -211,17 +222,34 @@ class Launch:
 
 def make_mount_point(tree: int, path: str) -> None:
     """An empty file or directory, whichever the tree's own top is, unless there is one."""
-    if os.path.lexists(path):
+    try:
+        os.lstat(path)
         return
+    except FileNotFoundError:
+        pass
     if stat.S_ISDIR(os.fstat(tree).st_mode):
-        os.makedirs(path, 0o755, exist_ok=True)
+        make_directory(path)
     else:
         make_parent(path)
         write_new(path, b"")
 
 
+def make_directory(path: str) -> None:
+    """A directory and those above it, unless they are there.
+
+    ``os.makedirs`` asks first, and takes a failure of asking for an answer.
+    """
+    try:
+        os.mkdir(path, 0o755)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        make_directory(path.rpartition("/")[0])
+        os.mkdir(path, 0o755)
+
+
 def make_parent(path: str) -> None:
-    os.makedirs(path.rpartition("/")[0], 0o755, exist_ok=True)
+    make_directory(path.rpartition("/")[0])
 
 
 def write_new(path: str, contents: bytes, mode: int = 0o444) -> None:
@@ -281,11 +309,13 @@ def launch(steps: list[list[Any]], tied: bool) -> None:
     control socket by its verb, and ends the process.
     """
     state = Launch(tied)
-    # Every tree to bind is held at once, and the host's own soft limit is none of its business.
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # Every tree to bind is held at once and files are made up; the host's own soft limits are
+    # none of its business.
     verb = "launch"
     try:
+        for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE):
+            hard = resource.getrlimit(limit)[1]
+            resource.setrlimit(limit, (hard, hard))
         for verb, *args in steps:
             act: Callable[..., None] = getattr(state, verb)
             act(*args)

@@ -131,30 +131,34 @@ class Zygote:
             raise
         finally:
             if self.pid_namespaces is not None:
-                self.pid_namespaces.leave()
+                self.leave()
+        pidfd = -1
         try:
             pidfd = process.open_pidfd(pid)
-        except OSError:
+            fdpass.send(status, pack("spawned", at=time.monotonic()), [pidfd])
+        except OSError as error:
+            # Without it the host could not end the guest; if it is the host that went, so be it.
+            # ETOOMANYREFS: this user passes too many descriptors already.
+            if pidfd >= 0:
+                os.close(pidfd)
             os.kill(pid, process.SIGKILL)
             os.waitpid(pid, 0)
             if parked is not None:
                 parked.end()
-            raise
-        guest = Guest(pid, pidfd, status, parked, fields["several"])
-        try:
-            fdpass.send(status, pack("spawned", at=time.monotonic()), [pidfd])
-        except (BrokenPipeError, ConnectionResetError):
-            return guest  # the host has let go of it, which the status socket shows
-        except OSError as error:
-            # ETOOMANYREFS: this user passes too many descriptors already.  A guest of which the
-            # host has no pidfd could not be ended by it.
-            process.signal_pidfd(pidfd, process.SIGKILL)
-            os.waitpid(pid, 0)
-            os.close(pidfd)
-            if parked is not None:
-                parked.end()
             raise OSError(error.errno, error.strerror, "spawn") from None
-        return guest
+        return Guest(pid, pidfd, status, parked, fields["several"])
+
+    def leave(self) -> None:
+        """Back to the PID namespace of this process, or the end of it.
+
+        What: a zygote that cannot go back ends, and every guest with it.  Because: its next
+        fork would join a guest's namespace, or none.  Then: the host starts another.
+        """
+        try:
+            if self.pid_namespaces is not None:
+                self.pid_namespaces.leave()
+        except OSError:
+            os._exit(1)
 
     def become_guest(
         self, status: _socket.socket, descriptors: list[int], fields: dict[str, Any]
@@ -163,8 +167,13 @@ class Zygote:
         code = 1
         try:
             link, stdin, stdout, stderr = descriptors
-            process.set_name(b"python3")
-            process.keep_only([stdin, stdout, stderr, link, status.fileno()])
+            try:
+                process.set_name(b"python3")
+                process.keep_only([stdin, stdout, stderr, link, status.fileno()])
+            except OSError as error:
+                text = error.strerror or str(error)
+                tell(status, "failed", step="descriptors", errno=error.errno or 0, text=text)
+                os._exit(1)
             status.detach()
             reports = _socket.socket(fileno=_STATUS_FD)
             try:
@@ -248,7 +257,10 @@ def main(fresh: frozenset[str]) -> None:
     agent.prepare(fresh, settings["stand_ins"], trusted, settings["host_name"], settings["several"])
     if settings["preload"]:
         tell(control, "preloading")
+        # Nobody asks for a guest before we are ready, so that nothing but the end can come.
+        process.end_with_socket(control.fileno())
         trouble = preload.load(settings["preload"], settings["refused"], settings["proc"])
+        process.outlive_socket(control.fileno())
         if trouble:
             tell(control, "failed", step="preload", errno=0, text=trouble)
             os._exit(1)  # not by the way of exit functions and threads of the preload
@@ -261,6 +273,7 @@ def main(fresh: frozenset[str]) -> None:
     gc.disable()
     gc.collect()
     gc.freeze()
-    tell(control, "ready", version=list(sys.version_info[:3]), at=time.monotonic())
+    # Not by ``tell``: a host that is never told would wait for long.
+    fdpass.send(control, pack("ready", version=list(sys.version_info[:3]), at=time.monotonic()))
     os.dup2(0, 2)
     Zygote(control, settings).serve()
