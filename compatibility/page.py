@@ -48,7 +48,7 @@ def _totals(compared: Sequence[Comparison]) -> str:
         "## CPython's own tests",
         "",
         f"CPython {version}. Each module of `test` runs in a plain child of the interpreter and then",
-        "in a sandbox whose policy grants no file, no network and no process, and allows the C modules",
+        "in a sandbox whose policy grants no file and no network, but processes, and allows the C modules",
         "that exist for these tests. The same program reports each test on both sides. What counts is",
         "each test that passes outside.",
         "",

@@ -43,6 +43,7 @@ def start(stand_ins: dict[str, str], path: list[str], trusted: list[str], host_n
     for name in standins.ONE_THREAD:
         if name not in os.environ:
             os.putenv(name, "1")
+    standins.use_one_arena()
     sys.meta_path.insert(0, finder)
     for name in stand_ins:
         sys.modules.pop(name, None)

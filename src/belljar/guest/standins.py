@@ -28,6 +28,24 @@ ONE_THREAD = (
 )
 
 
+def use_one_arena() -> None:
+    """Let all threads allocate from one arena, as the first interpreter does by its environment.
+
+    glibc reserves up to 128 MiB of address space for each thread's own, and RLIMIT_AS counts
+    what is reserved.  See mallopt(3); where that is not to be had, there is nothing to do.
+    """
+    m_arena_max = -8
+    try:
+        import _ctypes
+
+        own: Any = None  # all that is loaded already
+        mallopt = _ctypes.dlsym(_ctypes.dlopen(own, 0), "mallopt")
+        _ctypes.call_function(mallopt, (m_arena_max, 1))
+    except (ImportError, OSError):
+        return
+    del sys.modules["_ctypes"]
+
+
 def stand_in_for_mmap(mmap: Any) -> None:
     """Let ``mmap.mmap(-1, n)`` give private memory.
 
