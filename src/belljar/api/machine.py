@@ -26,10 +26,11 @@ from ..policy.paths import REFUSED_HOST_TREES, RESERVED_ROOTS, RESERVED_TREES, c
 from ..policy.rules import ALLOW, BLOCK, EVERY, Rules
 from ..python.covers import covers
 from ..python.distributions import PackageSet
-from ..python.interpreter import describe_interpreter, link
+from ..python.interpreter import deciding, describe_interpreter, link
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
     from typing import Any
 
@@ -198,6 +199,7 @@ def plan_for(policy: Policy, support: Support) -> Plan:
 
 def _prepare(policy: Policy, support: Support, preload: tuple[str, ...] = ()) -> Prepared:
     places = _resolve_places(policy)
+    _refuse_writable(places, deciding(policy.python))  # before it is asked, which executes it
     code = _find_code(policy)
     _refuse_writable_code(places, code)
     plan = make_plan(policy, support, code, places)
@@ -228,6 +230,11 @@ def _refuse_writable_code(places: tuple[Place, ...], code: Code) -> None:
     lent += loaders(code).values()
     if code.programs is not None:
         lent += [path for _, path in (*code.programs.files, *code.programs.libraries)]
+        lent += code.programs.hops
+    _refuse_writable(places, lent)
+
+
+def _refuse_writable(places: tuple[Place, ...], lent: Sequence[str]) -> None:
     for place in places:
         for source in lent if place.writable else ():
             if f"{source}/".startswith(f"{place.host}/") or place.host.startswith(f"{source}/"):
@@ -265,7 +272,7 @@ def _find_code(policy: Policy) -> Code:
             raise PolicyError(
                 "grants.run", "programs run in processes of their own; allow(processes=1) as well"
             )
-        programs = find_programs(policy.run, interpreter)
+        programs = find_programs(policy.run, interpreter, policy.jit)
     return Code(
         interpreter=interpreter,
         packages=packages,

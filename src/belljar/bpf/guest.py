@@ -249,6 +249,9 @@ _RECEIVE_FLAGS = 0x2 | 0x20 | 0x40 | 0x100 | 0x4000 | 0x4000_0000
 _GETSOCKOPT = (2, 3, 4, 7, 8, 9, 20, 21, 30, 38, 39)
 _SO_REUSEADDR = 2  # which says nothing of a Unix socket, and multiprocessing sets it
 _SETSOCKOPT = (20, 21)  # SO_RCVTIMEO, SO_SNDTIMEO
+# A connection that nobody has accepted is no descriptor of anybody's, and holds up to 360 KiB
+# of kernel memory: with the usual 4096 one listener would hold 1.5 GiB that no limit counts.
+_MOST_BACKLOG = 1
 
 
 _ADDRESSLESS = (_SOCK_STREAM, _SOCK_SEQPACKET)  # kinds that ignore or refuse an address
@@ -280,6 +283,7 @@ def _sockets(features: FilterFeatures) -> dict[str, Rule]:
     }
     if features.unix_sockets:
         rules.update(dict.fromkeys(UNIX_SOCKETS, ALLOW))
+        rules["listen"] = _only(Arg(1, width=32) <= _MOST_BACKLOG)
     return rules
 
 

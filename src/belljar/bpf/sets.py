@@ -223,7 +223,7 @@ UNIX_SOCKETS: Final = {  # unix_sockets
     "accept4": "accept with flags; Python's socket.accept",
     "bind": "gives a Unix socket a name in the guest's own tree or network namespace",
     "connect": "reaches such a socket; no other kind can be made",
-    "listen": "waits for connections; multiprocessing's managers and fork server",
+    "listen": "waits for connections, one or two of them; multiprocessing's managers and fork server",
 }
 MACHINE: Final = {
     "sysinfo": "memory and load of the whole machine; with the grant system_info only",

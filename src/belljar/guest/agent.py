@@ -75,6 +75,7 @@ def prepare(
     if several:
         _imports.after("mmap", standins.share_mmap_by_files)
         _imports.after("subprocess", standins.start_as_we_were)
+        _imports.after("socket", standins.listen_to_few)
     else:
         _imports.after("mmap", standins.stand_in_for_mmap)
     _imports.after("linecache", report.fill_linecache)

@@ -38,6 +38,7 @@ def start(stand_ins: dict[str, str], path: list[str], trusted: list[str], host_n
     finder = imports.Imports(stand_ins)
     finder.after("mmap", standins.share_mmap_by_files)
     finder.after("subprocess", standins.start_as_we_were)
+    finder.after("socket", standins.listen_to_few)
     if host_name:
         standins.stand_in_for_uname(finder, host_name)
     for name in standins.ONE_THREAD:

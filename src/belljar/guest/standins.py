@@ -147,6 +147,26 @@ def start_as_we_were(subprocess: Any) -> None:
     subprocess._args_from_interpreter_flags = _args_from_interpreter_flags
 
 
+MOST_BACKLOG = 1  # what the filter takes; connecting waits for its turn
+
+
+def listen_to_few(socket: Any) -> None:
+    """Let ``listen`` ask for no more waiting connections than the filter allows.
+
+    Those that nobody has accepted hold kernel memory that no limit counts.
+    """
+    real: Any = socket.socket.listen
+
+    def listen(self: Any, backlog: int = MOST_BACKLOG, /) -> None:
+        """listen([backlog])
+
+        Enable a server to accept connections.
+        """
+        real(self, min(backlog, MOST_BACKLOG))
+
+    socket.socket.listen = listen
+
+
 # The oldest kernel on which guests have a root of their own: programs that ask what they may
 # use must not be told too much.
 _RELEASE = "5.12.0"

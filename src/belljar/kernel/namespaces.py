@@ -10,7 +10,7 @@ import sys
 import time
 
 from .libc import address, address_of, buffer, failure, libc
-from .process import SIGKILL, close_from, die_with_parent
+from .process import SIGKILL, close_from, die_with_parent, open_pidfd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,6 +121,7 @@ class ParkedInit:
     refuses that number, and tracing needs a capability that no guest has.
     """
 
+    pidfd = -1  # nobody waits for it
     _STACK_BYTES = 64 * 1024  # pause needs a few hundred bytes; one page is too close
 
     def __init__(self) -> None:
@@ -159,12 +160,19 @@ class ReapingInit:
                 wait_for_all()
             finally:
                 os._exit(1)
+        try:
+            self.pidfd = open_pidfd(self.pid)  # readable when all in the namespace have ended
+        except OSError:
+            os.kill(self.pid, SIGKILL)
+            os.waitpid(self.pid, 0)
+            raise
 
     def end(self) -> float:
         """Kill it, and with it everything in its namespace.
 
         Returns the processor time in seconds of those that had come to it.
         """
+        os.close(self.pidfd)
         os.kill(self.pid, SIGKILL)
         _, _, usage = os.wait4(self.pid, 0)
         return usage.ru_utime + usage.ru_stime

@@ -255,7 +255,9 @@ def _confine(
     steps.extend(
         Step("limit", (name, value))
         for name, value in (
-            ("core", 0),  # a core file would be the guest's memory on the host's disk
+            # A core file would be the guest's memory on the host's disk.  Not 0, which does not
+            # keep the kernel from starting the program that core_pattern names; 1 does.
+            ("core", 1),
             ("cpu", int(limits.cpu_s + limits.grace_s) + CPU_SLACK_S),
             ("fsize", limits.file_bytes),
             ("memlock", 0),  # locked pages are memory that no pressure takes back

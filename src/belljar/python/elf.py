@@ -47,6 +47,8 @@ _DYN = Struct("<qQ")
 
 _ET_EXEC, _ET_DYN = 2, 3
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
+_PT_GNU_STACK = 0x6474E551
+_PF_X, _PF_W = 1, 2
 _DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 0, 1, 5, 14, 15, 29
 
 
@@ -60,6 +62,8 @@ class Elf(Record):
     ``machine`` is ``x86_64`` or ``aarch64``.  ``interpreter`` is PT_INTERP, None in a
     library.  ``needed`` are the DT_NEEDED strings in order.  ``rpath`` and ``runpath``
     are the search lists as written, colons and ``$ORIGIN`` included, None where absent.
+    ``writable_code`` says that the kernel, starting it, maps memory that can be written and
+    executed: its stack or a segment.
     """
 
     machine: str
@@ -68,6 +72,7 @@ class Elf(Record):
     soname: str | None = None
     rpath: str | None = None
     runpath: str | None = None
+    writable_code: bool = False
 
 
 def parse_elf(source: bytes | Reader) -> Elf:
@@ -85,8 +90,12 @@ def parse_elf(source: bytes | Reader) -> Elf:
     interpreter: str | None = None
     dynamic = b""
     loads: list[tuple[int, int, int]] = []  # (address, offset, bytes in the file)
-    for kind, offset, address, size in segments:
-        if kind == _PT_LOAD:
+    writable_code = False
+    for kind, flags, offset, address, size in segments:
+        if kind == _PT_GNU_STACK:
+            writable_code |= bool(flags & _PF_X)
+        elif kind == _PT_LOAD:
+            writable_code |= flags & (_PF_X | _PF_W) == _PF_X | _PF_W
             loads.append((address, offset, size))
         elif kind == _PT_DYNAMIC:
             if size > _MAX_DYNAMIC_BYTES:
@@ -97,12 +106,13 @@ def parse_elf(source: bytes | Reader) -> Elf:
                 raise ElfError(f"a loader's name of {size} bytes")
             interpreter = _text(_slice(head, read, offset, size), 0)
     if not dynamic:
-        return Elf(machine, interpreter)  # statically linked: it asks for nothing
+        # Statically linked: it asks for nothing.
+        return Elf(machine, interpreter, writable_code=writable_code)
 
     needed, single = _entries(dynamic)
     wanted = [*needed, *(single[tag] for tag in _STRING_TAGS if tag in single)]
     if not wanted:
-        return Elf(machine, interpreter)
+        return Elf(machine, interpreter, writable_code=writable_code)
     if _DT_STRTAB not in single:
         raise ElfError("names libraries but has no string table")
     start, room = _file_offset(single[_DT_STRTAB], loads)
@@ -111,7 +121,7 @@ def parse_elf(source: bytes | Reader) -> Elf:
         strings.at(single[tag]) if tag in single else None for tag in _STRING_TAGS
     )
     names = tuple([strings.at(position) for position in needed])
-    return Elf(machine, interpreter, names, soname, rpath, runpath)
+    return Elf(machine, interpreter, names, soname, rpath, runpath, writable_code)
 
 
 def _reader_of(data: bytes) -> Reader:
@@ -121,8 +131,8 @@ def _reader_of(data: bytes) -> Reader:
 _STRING_TAGS = (_DT_SONAME, _DT_RPATH, _DT_RUNPATH)
 
 
-def _segments(head: bytes, read: Reader) -> tuple[str, list[tuple[int, int, int, int]]]:
-    """The machine, and (kind, file offset, address, bytes in the file) per program header."""
+def _segments(head: bytes, read: Reader) -> tuple[str, list[tuple[int, int, int, int, int]]]:
+    """The machine, and (kind, flags, file offset, address, bytes in the file) per header."""
     if len(head) < _EHDR.size or head[:4] != b"\x7fELF":
         raise ElfError("not an ELF file")
     if head[4] != 2:  # EI_CLASS: ELFCLASS64
@@ -139,7 +149,7 @@ def _segments(head: bytes, read: Reader) -> tuple[str, list[tuple[int, int, int,
     if phentsize != _PHDR.size or not 0 < phnum <= _MAX_SEGMENTS:
         raise ElfError(f"{phnum} program headers of {phentsize} bytes")
     table = _slice(head, read, phoff, phnum * phentsize)
-    return machine, [(entry[0], entry[2], entry[3], entry[5]) for entry in _PHDR.iter_unpack(table)]
+    return machine, [(*entry[:4], entry[5]) for entry in _PHDR.iter_unpack(table)]
 
 
 def _entries(dynamic: bytes) -> tuple[list[int], dict[int, int]]:

@@ -18,6 +18,7 @@ from .._record import Record
 from ..errors import PolicyError
 from ..policy.whitelist import standing
 from .elf import ElfError
+from .hops import hops
 from .libraries import Closure, read_elf, resolve, search_rules
 
 TYPE_CHECKING = False
@@ -28,6 +29,7 @@ __all__ = [
     "OLDEST",
     "RUNTIME_LIBRARIES",
     "Interpreter",
+    "deciding",
     "describe_interpreter",
     "link",
 ]
@@ -134,6 +136,22 @@ def describe_interpreter(executable: str | None = None) -> Interpreter:
         _check_binary(command, status.st_mode)
         _memo[key] = _describe(command, _ask(command))
     return _memo[key]
+
+
+def deciding(executable: str | None) -> tuple[str, ...]:
+    """Paths that decide what is started when this interpreter is asked about itself.
+
+    The links on the way, the binary, and where it looks for its ``pyvenv.cfg``, there or not.
+    None, or the path of the running interpreter, is not asked.
+    """
+    if executable is None or executable == sys.executable:
+        return ()
+    found: dict[str, None] = {}
+    for path in hops(_find(executable)):
+        directory = path.rpartition("/")[0]
+        above = directory.rpartition("/")[0]
+        found.update(dict.fromkeys((path, f"{directory}/pyvenv.cfg", f"{above}/pyvenv.cfg")))
+    return tuple(found)
 
 
 def link(interpreter: Interpreter, modules: frozenset[str]) -> Interpreter:

@@ -15,6 +15,7 @@ import os
 from .._record import Record
 from ..errors import PolicyError
 from .elf import ElfError
+from .hops import hops
 from .libraries import read_elf, resolve, search_rules
 
 TYPE_CHECKING = False
@@ -33,19 +34,24 @@ class Programs(Record):
     ``files``      (name inside ``/usr/bin``, real path), sorted
     ``loaders``    (path as the programs ask for it, real path) of their dynamic loaders
     ``libraries``  (name as asked for, real path) of what they link to
+    ``hops``       the symbolic links by which they were found
     """
 
     files: tuple[tuple[str, str], ...] = ()
     loaders: tuple[tuple[str, str], ...] = ()
     libraries: tuple[tuple[str, str], ...] = ()
+    hops: tuple[str, ...] = ()
 
 
-def find_programs(wanted: frozenset[str], interpreter: Interpreter) -> Programs:
+def find_programs(wanted: frozenset[str], interpreter: Interpreter, jit: bool = False) -> Programs:
     """Look up the programs of a policy; ``interpreter`` is the guests' own Python.
 
+    ``jit``: whether guests may have memory that they can write and execute.
+
     Raises ``PolicyError`` with the key ``grants.run`` if one is not there, cannot be executed,
-    is built for another machine, has a name that is taken, lacks a library, or is a script
-    whose interpreter is not granted.
+    is built for another machine, has a name that is taken, lacks a library, is a script
+    whose interpreter is not granted, or asks the kernel for memory that can be written and
+    executed.
     """
     major, minor = interpreter.version[:2]
     own = {"python", f"python{major}", f"python{major}.{minor}"}
@@ -53,8 +59,10 @@ def find_programs(wanted: frozenset[str], interpreter: Interpreter) -> Programs:
     loaders: dict[str, str] = {}
     libraries: dict[str, str] = {}
     scripts: list[tuple[str, str]] = []  # (program, first line)
+    ways: list[str] = []
     for program in sorted(wanted):
         path = _locate(program)
+        ways += hops(path)[:-1]
         name = path.rpartition("/")[2]
         real = os.path.realpath(path)
         if real == interpreter.executable:
@@ -72,8 +80,12 @@ def find_programs(wanted: frozenset[str], interpreter: Interpreter) -> Programs:
             if elf.machine != interpreter.machine:
                 raise _error(program, f"it is built for {elf.machine}")
             closure = resolve(real, (), search_rules(elf.machine, elf.interpreter))
+            loader = elf if elf.interpreter is None else read_elf(elf.interpreter)
         except (ElfError, OSError) as error:
             raise _error(program, f"it cannot be read as a program: {error}") from None
+        if (elf.writable_code or loader.writable_code) and not jit:
+            # The kernel maps it so when it starts the program, and no filter is asked.
+            raise _error(program, "its stack or data would be executable; jit=True allows it")
         if closure.missing:
             raise _error(program, f"this host has no {closure.missing[0][0]}, which it needs")
         if elf.interpreter is not None:
@@ -86,6 +98,7 @@ def find_programs(wanted: frozenset[str], interpreter: Interpreter) -> Programs:
         files=tuple(sorted(files.items())),
         loaders=tuple(loaders.items()),
         libraries=tuple(libraries.items()),
+        hops=tuple(dict.fromkeys(ways)),
     )
 
 

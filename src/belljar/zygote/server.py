@@ -48,6 +48,7 @@ class Guest:
         self.status = status
         self.parked = parked
         self.several = several
+        self.ending: Any = None  # what wait4 said
 
 
 class Zygote:
@@ -75,11 +76,18 @@ class Zygote:
                 guest = watched.get(fd)
                 if guest is None:
                     continue  # its guest was reaped earlier in this round
-                if fd == guest.pidfd:
+                if guest.parked is not None and fd == guest.parked.pidfd:
+                    del watched[fd]
+                    poll.unregister(fd)
+                    self.tell_end(guest)
+                elif fd == guest.pidfd:
                     for end in (guest.pidfd, guest.status.fileno()):
                         if watched.pop(end, None) is not None:
                             poll.unregister(end)
-                    self.reap(guest)
+                    waiting = self.reap(guest)
+                    if waiting >= 0:
+                        watched[waiting] = guest
+                        poll.register(waiting, select.POLLIN)
                 elif event:
                     # The host let go of this guest; its end comes through the pidfd.
                     poll.unregister(fd)
@@ -202,13 +210,29 @@ class Zygote:
         finally:
             os._exit(code)
 
-    def reap(self, guest: Guest) -> None:
-        """Tell the host what the kernel says about a guest that has ended."""
-        _, status, usage = os.wait4(guest.pid, 0)
+    def reap(self, guest: Guest) -> int:
+        """Collect a guest that has ended.
+
+        If others may still run in its namespace they are killed, and the first process's
+        pidfd comes back: the end is told when it tells of its own.  That may take a while,
+        because what dies is as slow as it has made itself (nice), and no other guest waits.
+        """
+        guest.ending = os.wait4(guest.pid, 0)
+        if guest.several and guest.parked is not None:
+            os.kill(guest.parked.pid, process.SIGKILL)
+            return guest.parked.pidfd
+        self.tell_end(guest)
+        return -1
+
+    def tell_end(self, guest: Guest) -> None:
+        """Tell the host what the kernel says about a guest of which nothing runs any more."""
+        if guest.ending is None:
+            raise AssertionError("the guest has not ended")
+        _, status, usage = guest.ending
         cpu_s = usage.ru_utime + usage.ru_stime
         parked, guest.parked = guest.parked, None if guest.several else guest.parked
         if guest.several and parked is not None:
-            cpu_s += parked.end()  # whatever it had started ends first, and is counted
+            cpu_s += parked.end()  # of those that had come to it
         tell(
             guest.status,
             "exited",
