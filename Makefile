@@ -21,7 +21,7 @@ run: .venv/ready .venv/examples
 	$(BIN)/python examples/gallery
 
 test: .venv/ready lint
-	$(BIN)/python -m pytest -q -m "not long"
+	$(BIN)/python -m pytest -q -m "not long" -n 2 --dist loadfile
 
 test-all: .venv/ready .venv/examples .venv/fuzzer lint
 	BELLJAR_FUZZ_SECONDS=$(LONG_SECONDS) BELLJAR_SOAK_RUNS=$(SOAK_RUNS) $(BIN)/python -m pytest -q
