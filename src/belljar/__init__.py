@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         WorkerDied,
     )
     from .policy import Limits, Policy
-    from .result import Denial, ErrorText, LimitHit, Result, Usage
+    from .result import Denial, ErrorText, LimitHit, Result, Usage, UsageNow
 
 __version__ = "0.1.0"
 
@@ -70,6 +70,7 @@ __all__ = [
     "SetupFailed",
     "UnsupportedError",
     "Usage",
+    "UsageNow",
     "WorkerDied",
     "__version__",
     "close",
@@ -77,7 +78,8 @@ __all__ = [
 ]
 
 _HOMES = {"run": "api.run", "close": "api.machine", "Limits": "policy", "Policy": "policy"}
-_HOMES.update(dict.fromkeys(("Denial", "ErrorText", "LimitHit", "Result", "Usage"), "result"))
+_RESULT = ("Denial", "ErrorText", "LimitHit", "Result", "Usage", "UsageNow")
+_HOMES.update(dict.fromkeys(_RESULT, "result"))
 
 
 def __getattr__(name: str) -> object:

@@ -34,15 +34,18 @@ class Confinement:
 
     ``program`` is the compiled filter, ``pid_mark`` what stands in it for this process's
     number, ``proc`` where a whole proc file system is, ``parent`` what ``getppid`` says while
-    the zygote lives.
+    the zygote lives, ``group`` the descriptor that leads into this guest's cgroup.
     """
 
-    def __init__(self, program: bytes, pid_mark: int | None, proc: str, parent: int) -> None:
+    def __init__(
+        self, program: bytes, pid_mark: int | None, proc: str, parent: int, group: int = -1
+    ) -> None:
         self._program = program
         self._parent = parent
         self._pid_mark = pid_mark
         self._proc = proc
         self._proc_self = -1
+        self._group = group
 
     def apply(self, steps: list[list[Any]]) -> None:
         """Carry out every step; raises ``StepFailed`` at the first that fails."""
@@ -57,9 +60,17 @@ class Confinement:
             except OSError as error:
                 raise StepFailed(verb, error) from error
         os.close(self._proc_self)
+        if self._group >= 0:
+            raise StepFailed("join_group", OSError(0, "no step of the plan used its cgroup"))
 
     def die_with_zygote(self) -> None:
         process.die_with_parent(self._parent)
+
+    def join_group(self) -> None:
+        """Into its own cgroup.  The kernel moves whoever writes a 0, or says why not."""
+        os.write(self._group, b"0")
+        os.close(self._group)
+        self._group = -1
 
     def mount_own(
         self,

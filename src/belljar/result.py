@@ -72,6 +72,20 @@ class Usage(Record):
         return hash((self.cpu_s, self.peak_memory_bytes, self.wall_s))
 
 
+class UsageNow(Record):
+    """What a run has used so far, by the kernel's count; ``on_usage`` is called with it.
+
+    ``cpu_s`` user and system time, ``memory_bytes`` what it holds now, ``peak_memory_bytes`` the
+    most it held (both with the interpreter's own part), ``wall_s`` since the code was handed
+    over.  Where the guest has a cgroup these are its figures, files in memory included.
+    """
+
+    cpu_s: float
+    memory_bytes: int
+    peak_memory_bytes: int
+    wall_s: float
+
+
 class Result(Record):
     """The outcome of one run.
 

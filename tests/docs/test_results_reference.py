@@ -15,7 +15,7 @@ import pytest
 import belljar
 from belljar import errors
 from belljar.policy import LIMITS
-from belljar.result import STATUSES, Denial, ErrorText, LimitHit, Result, Usage
+from belljar.result import STATUSES, Denial, ErrorText, LimitHit, Result, Usage, UsageNow
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/results.md").read_text(encoding="utf-8")
 
@@ -27,7 +27,9 @@ def _first_cells(title: str, table: int = 0) -> list[str]:
     return [name for row in rows for name in re.findall(r"`(\w+)`", row.split(" | ")[0])]
 
 
-@pytest.mark.parametrize("kind", [LimitHit, Denial, Usage, ErrorText], ids=lambda k: k.__name__)
+@pytest.mark.parametrize(
+    "kind", [LimitHit, Denial, Usage, UsageNow, ErrorText], ids=lambda k: k.__name__
+)
 def test_every_field_is_described(kind: type) -> None:
     """In the order of the code."""
     assert _first_cells(kind.__name__) == list(kind._fields)  # type: ignore[attr-defined]

@@ -31,6 +31,7 @@ FULL = Support(
     mounts=True,
     proc=True,
     cgroup="/sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service",
+    controllers=frozenset(["cpu", "memory", "pids"]),
 )
 NOTHING = FULL.replace(namespaces=frozenset(), mounts=False, proc=False, cgroup="")
 REFUSED = "unshare user: EPERM, Operation not permitted"
@@ -226,6 +227,9 @@ def show(plan: Plan, *, with_root: bool) -> str:
             if name != "arch" and getattr(features, name) != features._defaults.get(name)
         )
     )
+    if plan.group is not None:
+        mib = plan.group.memory_bytes / 2**20
+        lines.append(f"group: memory.max {mib:g} MiB, pids.max {plan.group.tasks}")
     lines.append("launch:")
     for step in plan.launch:
         if step.verb == "open_sources":

@@ -128,6 +128,9 @@ STEPS = {
     "sized tmpfs": {"mount_own"},
     "parent-death signals and closed sockets": {"die_with_zygote"},
     "end of the PID namespace": {"first_process"},
+    "cgroup memory.max": {"join_group"},
+    "cgroup pids.max": {"join_group"},
+    "cgroup cpu.stat": {"join_group"},
     "executed afresh, all descriptors closed": {"execute"},
 }
 RLIMITS = {

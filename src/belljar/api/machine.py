@@ -22,6 +22,7 @@ from ..plan.root import SHARED_MEMORY, Place, loaders
 from ..plan.support import assume_isolated
 from ..plan.whitelist import STARTS_WITH, decide
 from ..policy import Policy
+from ..policy.limits import LIMITS
 from ..policy.paths import REFUSED_HOST_TREES, RESERVED_ROOTS, RESERVED_TREES, check_host
 from ..policy.rules import ALLOW, BLOCK, EVERY, Rules
 from ..python.covers import covers
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..bpf.features import FilterFeatures
+    from ..drivers.groups import Groups
+    from ..kernel.cgroups import Group
     from ..plan.steps import Plan
     from ..plan.support import Support
 
@@ -106,6 +109,7 @@ class Prepared:
         self.agent_settings: dict[str, Any] = {
             "value_bytes": plan.limits.value_bytes,
             "time": [plan.limits.wall_s, plan.limits.cpu_s, plan.limits.grace_s],
+            "limits": {name: plan.limits[name] for name in LIMITS},
             "env": dict(plan.policy.env),
             "refused": list(plan.refused),
             # Pure Python is refused by name, and only so.
@@ -139,8 +143,11 @@ class _Known:
         self.prepared: dict[tuple[Policy, tuple[str, ...]], Prepared] = {}
         self.programs: dict[FilterFeatures, bytes] = {}
         self.zygotes: dict[str, Zygote] = {}
+        self.groups: Groups | None = None
         self.ends_at_exit = False
-        self.lock = _thread.allocate_lock()  # around both dicts, and while a zygote starts
+        self.lock = (
+            _thread.allocate_lock()
+        )  # around the dicts and the groups, and while a zygote starts
         self.counting = _thread.allocate_lock()  # around the users of the zygotes
 
 
@@ -417,6 +424,7 @@ class Own:
         trace: TracebackType | None,
     ) -> None:
         self.zygote.close()
+        _close_groups()
 
 
 def shared(prepared: Prepared) -> Zygote:
@@ -448,6 +456,24 @@ def shared(prepared: Prepared) -> Zygote:
         return zygote
 
 
+def make_group(plan: Plan, zygote: Zygote, *, fork: bool = False) -> Group | None:
+    """The cgroup of one guest, where the plan gives it one.
+
+    ``fork``: this process has one thread and no secrets.
+    """
+    if plan.group is None:
+        return None
+    groups = _known.groups
+    if groups is None:
+        from ..drivers.groups import Groups
+
+        with _known.lock:
+            groups = _known.groups
+            if groups is None:
+                groups = _known.groups = Groups(plan.group.base, fork=fork)
+    return groups.make(plan.group, zygote.private_bytes())
+
+
 def release(zygote: Zygote) -> None:
     """Say that a run on a zygote from ``shared`` is over."""
     with _known.counting:
@@ -469,21 +495,33 @@ def reconsider() -> bool:
     """
     if _known.probed:
         return False
+    _close_groups()
     assumed, found = _known.support, support()
     _known.prepared.clear()
-    return found != assumed
+    # What is only told to people decides nothing.
+    told: dict[str, Any] = {"why": (), "container": ""}
+    return assumed is None or found.replace(**told) != assumed.replace(**told)
 
 
 def close() -> None:
     """End every zygote of this process.  The next run starts a new one."""
     while _known.zygotes:
         _known.zygotes.popitem()[1].close()
+    _close_groups()
+
+
+def _close_groups() -> None:
+    groups, _known.groups = _known.groups, None
+    if groups is not None:
+        groups.close()
 
 
 def _forget() -> None:
     global _known
-    zygotes = _known.zygotes
+    zygotes, groups = _known.zygotes, _known.groups
     _known = _Known()
+    if groups is not None:
+        groups.forget()
     for zygote in zygotes.values():
         zygote.forget()
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..drivers.interrupts import Interrupts
     from ..drivers.zygotes import Zygote
-    from ..result import Result
+    from ..result import Result, UsageNow
 
 MAX_SOURCE_BYTES = 16 * 2**20  # above any program a person or a model writes in one piece
 DEFAULT_NAME = "<code>"
@@ -38,6 +38,7 @@ def run(
     name: str = DEFAULT_NAME,
     on_output: Callable[[str, bytes], object] | None = None,
     preload: Sequence[str] = (),
+    on_usage: Callable[[UsageNow], object] | None = None,
 ) -> Result:
     """Execute Python code in a fresh sandboxed interpreter and return how it ended.
 
@@ -57,6 +58,8 @@ def run(
         preload: modules that are imported once, before any guest, and shared by all guests of
             this policy that are asked for with the same ones: what they do at import is done
             with the policy's files but without its limits, so name only what you trust.
+        on_usage: called with a ``UsageNow`` while the code runs, at most ten times a second, on
+            this thread; an exception from it ends the guest and is raised here.
 
     Returns:
         A ``Result``, whatever the code does.  ``Result.unwrap`` raises for bad outcomes.
@@ -74,7 +77,7 @@ def run(
     on_output = with_true_streams(policy, on_output)
     modules = check_preload(preload)
     try:
-        return _with_shared(order, policy, modules, feed, on_output)
+        return _with_shared(order, policy, modules, feed, on_output, on_usage)
     except SetupFailed as error:
         # The launch was the probe.  If this machine turns out to be another than assumed,
         # there is another plan for it, or a full account of what is missing.
@@ -83,7 +86,7 @@ def run(
             raise
         if error.stage == "preload" or not _another_machine():
             raise
-    return _with_shared(order, policy, modules, feed, on_output)
+    return _with_shared(order, policy, modules, feed, on_output, on_usage)
 
 
 def _another_machine() -> bool:
@@ -110,6 +113,7 @@ def _with_shared(
     preload: tuple[str, ...],
     feed: blocking.Feed,
     on_output: Callable[[str, bytes], object] | None,
+    on_usage: Callable[[UsageNow], object] | None,
 ) -> Result:
     began = time.monotonic()
     try:
@@ -123,7 +127,7 @@ def _with_shared(
             raise
         raise failure from error
     try:
-        return execute(prepared, zygote, order, feed, on_output, began)
+        return execute(prepared, zygote, order, feed, on_output, began, on_usage=on_usage)
     finally:
         machine.release(zygote)
 
@@ -138,13 +142,16 @@ def run_own(
 ) -> Result:
     """``run`` for the command: on a zygote of its own that is starting already."""
     try:
-        return execute(own.prepared, own.zygote, order, feed, on_output, own.began, interrupts)
+        return execute(
+            own.prepared, own.zygote, order, feed, on_output, own.began, interrupts, own=True
+        )
     except SetupFailed as error:
         if (error.retryable and error.stage != "unshare") or not _another_machine():
             raise
     with machine.Own(policy) as again:
-        began = again.began
-        return execute(again.prepared, again.zygote, order, feed, on_output, began, interrupts)
+        return execute(
+            again.prepared, again.zygote, order, feed, on_output, again.began, interrupts, own=True
+        )
 
 
 def execute(
@@ -155,12 +162,17 @@ def execute(
     on_output: Callable[[str, bytes], object] | None,
     began: float,
     interrupts: Interrupts | None = None,
+    *,
+    on_usage: Callable[[UsageNow], object] | None = None,
+    own: bool = False,
 ) -> Result:
     """Ask a zygote, ready or still starting, for a guest and drive it to its end.
 
-    ``began`` is when the zygote was asked for, on the monotonic clock.
+    ``began`` is when the zygote was asked for, on the monotonic clock; ``own`` says that it is
+    the command's, whose process has one thread and no secrets.
     """
     plan = prepared.plan
+    group = machine.make_group(plan, zygote, fork=own)
     requested = time.monotonic()
     ends = zygote.request(
         prepared.steps,
@@ -168,11 +180,22 @@ def execute(
         plan.filter.own_pid,
         stdin=bool(feed.pending) or feed.fd is not None,
         several=plan.limits.processes > 0,
+        group=group,
     )
     budget = Budget(memory_bytes=plan.limits.value_bytes)
     order = order.replace(settings=prepared.agent_settings)
     return blocking.run(
-        zygote, ends, order, plan.limits, budget, feed, on_output, began, requested, interrupts
+        zygote,
+        ends,
+        order,
+        plan.limits,
+        budget,
+        feed,
+        on_output,
+        began,
+        requested,
+        interrupts,
+        on_usage=on_usage,
     )
 
 

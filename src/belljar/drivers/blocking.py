@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+import math
 import os
 import select
 import time
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..policy import Limits
-    from ..result import Result
+    from ..result import Result, UsageNow
     from ..wire.events import Run
     from ..wire.limits import Budget
+    from .account import Account, Sampler
     from .interrupts import Interrupts
     from .zygotes import GuestEnds, Zygote
 
@@ -28,6 +30,7 @@ _PIECE = 1 << 16  # one pipe's capacity
 _LITTLE = 512  # bytes: several lines of text
 _PATIENCE = 64  # rounds: more lines in a row than a person reads
 _REST_S = 0.001
+USAGE_S = 0.1  # between two calls of on_usage: more often is more than a person sees
 
 
 class Feed:
@@ -49,6 +52,8 @@ def run(
     began: float,
     requested: float,
     interrupts: Interrupts | None = None,
+    *,
+    on_usage: Callable[[UsageNow], object] | None = None,
 ) -> Result:
     """Drive one guest to its end and return its result.
 
@@ -61,6 +66,7 @@ def run(
     loop = None
     try:
         loop = _Loop(ends, order, limits, budget, feed, on_output, zygote, began, requested)
+        loop.on_usage = on_usage
         if interrupts is None:
             return loop.run()
         with interrupts:
@@ -107,7 +113,12 @@ class _Loop:
         self.on_output = on_output
         self.outgoing = bytearray()
         self.clock: int | None = None
-        self.in_application = False  # whether what is raised comes from ``on_output``
+        self.in_application = False  # whether what is raised comes from a function of its
+        self.limits = limits
+        self.account: Account | None = None  # where the clock of one process does not do
+        self.sample: Sampler | None = None
+        self.on_usage: Callable[[UsageNow], object] | None = None
+        self.usage_at = math.inf
         self.bytes_read = 0  # in this round
         self.little = 0  # rounds in a row that brought little
         self.poll = select.poll()
@@ -116,7 +127,8 @@ class _Loop:
         asked = max(requested, zygote.ready_at)
         self.zygote_s = asked - began
         self.ahead_s = zygote.ahead_s
-        self.attempt = Attempt(order, limits, budget, asked)
+        watch = limits.processes > 0 and ends.group is None
+        self.attempt = Attempt(order, limits, budget, asked, watch_memory=watch)
         self.watch(ends.status.fileno(), self.on_status)
         self.watch(ends.link.fileno(), self.on_link)
         for name, fd in self.open_streams():
@@ -133,7 +145,7 @@ class _Loop:
     def run(self) -> Result:
         attempt = self.attempt
         while not attempt.done:
-            left = attempt.deadline() - time.monotonic()
+            left = min(attempt.deadline(), self.usage_at) - time.monotonic()
             # Rounded up: waking a millisecond early would spin until the deadline.
             timeout = None if left > 3600 else int(max(left, 0) * 1000) + (left > 0)
             self.bytes_read = 0
@@ -143,8 +155,11 @@ class _Loop:
                     handler(event)
             # After what has arrived, because a program that finished while a slow on_output
             # held us up has finished in time.
-            if attempt.deadline() <= time.monotonic():
-                self.tell(e.Tick(self.cpu_s() if attempt.wants_cpu else None))
+            now = time.monotonic()
+            if attempt.deadline() <= now:
+                self.tick(now)
+            if self.usage_at <= now:
+                self.tell_usage(now)
             self.pace()
         if attempt.failure is not None:
             raise attempt.failure
@@ -183,9 +198,9 @@ class _Loop:
             elif isinstance(instruction, e.Notify):
                 self.ends.signal(instruction.number)
             elif isinstance(instruction, e.Freeze):
-                self.ends.freeze()
+                self.freeze(True)
             elif isinstance(instruction, e.Thaw):
-                self.ends.thaw()
+                self.freeze(False)
             elif isinstance(instruction, e.HoldOutput):
                 for _, fd in self.open_streams():
                     self.unwatch(fd)
@@ -201,19 +216,66 @@ class _Loop:
         ends = (("stdout", self.ends.stdout), ("stderr", self.ends.stderr))
         return [(name, fd) for name, fd in ends if fd is not None]
 
+    def freeze(self, frozen: bool) -> None:
+        """Stop all of the guest, or let it go on."""
+        if self.ends.group is not None:
+            self.ends.group.freeze(frozen)
+        elif self.account is not None:
+            self.account.signal(process.SIGSTOP if frozen else process.SIGCONT)
+        else:
+            self.ends.signal(process.SIGSTOP if frozen else process.SIGCONT)
+
     def close(self, name: str) -> None:
         fd = getattr(self.ends, name)
         if fd is not None:
             self.unwatch(fd)
             self.ends.close_one(name)
 
+    def tick(self, now: float) -> None:
+        attempt = self.attempt
+        cpu_s = self.cpu_s() if attempt.wants_cpu else None
+        if self.sample is not None and attempt.wants_memory(now):
+            self.tell(e.Tick(cpu_s, *self.sample()))
+        else:
+            self.tell(e.Tick(cpu_s))
+
     def cpu_s(self) -> float | None:
+        if self.account is not None:
+            return self.account.cpu_s()
         if self.clock is None:
             return None
         try:
             return time.clock_gettime(self.clock)
         except OSError:
             return None  # it has just ended; its usage comes with the exit
+
+    def start_accounting(self, pidfd: int) -> None:
+        """Choose whom to ask what the guest uses."""
+        watch = self.limits.processes > 0
+        if not watch and self.ends.group is None and self.on_usage is None:
+            self.clock = _cpu_clock(pidfd)
+            return
+        from .account import Sampler, choose
+
+        self.account = choose(pidfd, self.limits, self.ends.group)
+        if watch and self.ends.group is None and self.account is not None:
+            self.sample = Sampler(self.account)
+        if self.on_usage is not None:
+            self.usage_at = time.monotonic() + USAGE_S
+
+    def tell_usage(self, now: float) -> None:
+        """Tell the caller what the guest uses, while it has the code."""
+        self.usage_at = now + USAGE_S
+        started, account = self.attempt.started_at, self.account
+        if started is None or account is None or self.on_usage is None:
+            return
+        cpu_s, memory, peak = account.cpu_s(), account.memory_bytes(), account.peak_bytes()
+        if cpu_s is None or memory is None:
+            return  # it has ended; the result has the rest
+        from ..result import UsageNow
+
+        self.in_application = True
+        self.on_usage(UsageNow(cpu_s, memory, max(peak or 0, memory), now - started))
 
     # --- what poll found -----------------------------------------------------------------
 
@@ -231,14 +293,22 @@ class _Loop:
                 fields["at"] -= self.ahead_s
             if kind == "spawned":
                 (self.ends.pidfd,) = descriptors
-                self.clock = _cpu_clock(self.ends.pidfd)
+                self.start_accounting(self.ends.pidfd)
                 self.start_feeding()
                 self.tell(e.Spawned(fields["at"]))
             elif kind == "confined":
+                if self.ends.group is not None and not self.ends.group.populated:
+                    self.tell(e.SpawnFailed("join_group", 0, "the guest is not in its cgroup"))
+                    return
                 self.tell(e.Confined(fields["at"]))
             elif kind == "failed":
                 self.tell(e.SpawnFailed(fields["step"], fields["errno"], fields["text"]))
             else:
+                group = self.ends.group
+                if group is not None:
+                    self.tell(
+                        e.Counted(group.cpu_s() or 0.0, group.peak_bytes(), group.oom_kills())
+                    )
                 self.tell(e.Exited(**fields))
 
     def on_link(self, event: int) -> None:

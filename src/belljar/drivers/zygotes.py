@@ -25,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..kernel.cgroups import Group
     from ..plan.steps import Plan
 
 START_S = 60.0  # two starts of Python from a cold and busy disk; no guest is waiting yet
@@ -50,6 +51,7 @@ class GuestEnds:
         self.stdout: int | None = stdout
         self.stderr: int | None = stderr
         self.pidfd: int | None = None
+        self.group: Group | None = None
 
     def close(self) -> None:
         """Let go of the guest.  The zygote kills a guest whose status nobody holds."""
@@ -57,6 +59,8 @@ class GuestEnds:
         self.link.close()
         for name in ("stdin", "stdout", "stderr", "pidfd"):
             self.close_one(name)
+        if self.group is not None:
+            self.group.remove()
 
     def close_one(self, name: str) -> None:
         """Close one descriptor by its name, once."""
@@ -68,19 +72,13 @@ class GuestEnds:
     def kill(self) -> None:
         """SIGKILL the guest, if it was ever there."""
         self.signal(process.SIGKILL)
+        if self.group is not None:
+            self.group.kill()
 
     def signal(self, number: int) -> None:
         """Signal the guest, if it was ever there."""
         if self.pidfd is not None:
             process.signal_pidfd(self.pidfd, number)
-
-    def freeze(self) -> None:
-        """Stop the guest.  One process; for a tree of them it takes the freezer of a cgroup."""
-        self.signal(process.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Let it go on."""
-        self.signal(process.SIGCONT)
 
 
 class Zygote:
@@ -196,11 +194,13 @@ class Zygote:
         pid_mark: int | None,
         stdin: bool,
         several: bool = False,
+        group: Group | None = None,
     ) -> GuestEnds:
         """Ask for a guest; the answer comes on the status socket.
 
         Does not wait, not even for a zygote that is still starting.  ``stdin`` asks for a
         pipe; without it the guest reads an empty stream.  ``several``: it may have processes.
+        ``group`` is for this guest alone, and goes with its ends.
         """
         opened: list[int] = []
         sockets: list[_socket.socket] = []
@@ -221,6 +221,9 @@ class Zygote:
                 os.close(opened.pop())
                 stdin_end = None
             theirs = [their_stdin, their_stdout, their_stderr]
+            if group is not None:
+                theirs.append(group.open_procs())
+                opened.append(theirs[-1])
             message = pack(
                 "spawn", steps=steps, program=program, pid_mark=pid_mark, several=several
             )
@@ -230,6 +233,8 @@ class Zygote:
                 sock.close()
             for fd in opened:
                 os.close(fd)
+            if group is not None:
+                group.remove()
             if isinstance(error, OSError):
                 text = error.strerror or str(error)
                 raise SetupFailed("descriptors", text, retryable=True) from error
@@ -241,7 +246,9 @@ class Zygote:
         link.setblocking(False)
         if stdin_end is not None:
             os.set_blocking(stdin_end, False)
-        return GuestEnds(status, link, stdin_end, stdout, stderr)
+        ends = GuestEnds(status, link, stdin_end, stdout, stderr)
+        ends.group = group
+        return ends
 
     def ensure_ready(self) -> None:
         """Wait until the zygote serves.  Raises ``SetupFailed`` with the step that failed.
@@ -345,6 +352,12 @@ class Zygote:
         self._hear()
         text = self._said
         return text.decode("utf-8", "replace").strip() or "it said nothing"
+
+    def private_bytes(self) -> int:
+        """Memory of its own, all of which a guest may copy page by page; 0 while it starts."""
+        if not self._ready or self._child is None:
+            return 0
+        return self._child.private_bytes()
 
     @property
     def alive(self) -> bool:
@@ -475,6 +488,15 @@ class _Child:
             _, self._status = os.waitpid(self._pid, how)
         except ChildProcessError:
             return
+
+    def private_bytes(self) -> int:
+        """What it holds beyond files: resident less shared."""
+        try:
+            with open(f"/proc/{self._pid}/statm", "rb") as file:
+                words = file.read().split()
+        except OSError:
+            return 0
+        return (int(words[1]) - int(words[2])) * os.sysconf("SC_PAGESIZE")
 
     def forget(self) -> None:
         """Let go of it without ending it."""

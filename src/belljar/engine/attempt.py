@@ -36,12 +36,17 @@ SIGINT, SIGKILL, SIGURG, SIGXCPU, SIGXFSZ = 2, 9, 23, 24, 25
 # handler (before the agent has one, or after its code took it away) is not killed by it.
 OVER = SIGURG
 _FINEST_CPU_CHECK_S = 0.002  # the CPU clock is read no more often than this
+MEMORY_CHECK_S = 0.05  # in which one core fills some 100 MiB; RLIMIT_AS bounds each process
+MEMORY_SHARE = 0.02  # of one core, at most, goes into looking
 
 
 class Attempt:
     """The life of one guest that executes one run."""
 
-    def __init__(self, order: Run, limits: Limits, budget: Budget, now: float) -> None:
+    def __init__(
+        self, order: Run, limits: Limits, budget: Budget, now: float, *, watch_memory: bool = False
+    ) -> None:
+        """``watch_memory``: nothing but the host sees what the guest's processes hold together."""
         self._order = order
         self._limits = limits
         self._budget = budget
@@ -59,6 +64,9 @@ class Attempt:
         self._paused_at = 0.0
         self._paused_s = 0.0
         self._throttles: Throttles | None = None  # from the first instruction on
+        self._next_memory_check = 0.0 if watch_memory else math.inf
+        self._peak_bytes = 0
+        self._counted: e.Counted | None = None
         # One buffer each: a list of the pieces would let a guest that writes byte by byte
         # cost the host forty times what it wrote.
         self._output = {"stdout": bytearray(), "stderr": bytearray()}
@@ -90,13 +98,24 @@ class Attempt:
         ends_at = self._ends_at()
         if self._running:
             held_until = math.inf if self._throttles is None else self._throttles.take_at
-            return min(ends_at, self._next_cpu_check, held_until)
-        return min(ends_at, self._next_cpu_check) if self._ending else ends_at
+            return min(ends_at, self._next_cpu_check, self._next_memory_check, held_until)
+        if self._ending:
+            return min(ends_at, self._next_cpu_check, self._next_memory_check)
+        return ends_at
 
     @property
     def wants_cpu(self) -> bool:
         """Whether the next ``Tick`` should carry the CPU time."""
         return self._started_at is not None and self._exited is None
+
+    def wants_memory(self, now: float) -> bool:
+        """Whether a ``Tick`` now should carry the memory."""
+        return (self._running or self._ending) and now >= self._next_memory_check
+
+    @property
+    def started_at(self) -> float | None:
+        """When the guest was handed the code, on the monotonic clock."""
+        return self._started_at
 
     def most_output(self, now: float) -> int:
         """How many bytes of output the driver may read at a time."""
@@ -159,6 +178,8 @@ class Attempt:
                 return [self._notice]
         elif isinstance(event, e.Confined):
             self._marks["confined"] = event.at
+        elif isinstance(event, e.Counted):
+            self._counted = event
         elif isinstance(event, e.Exited):
             if self._exited is None:
                 self._exited = event
@@ -274,6 +295,8 @@ class Attempt:
                 self._kill_at = math.inf
             return []
         started = self._started_at
+        if (self._running or self._ending) and self._holds_too_much(event, now):
+            return self._kill(now)
         if started is not None and self._running:
             if self._cpu_s >= self._limits.cpu_s:
                 hit = LimitHit("cpu", self._limits.cpu_s, self._cpu_s, "kernel")
@@ -301,6 +324,19 @@ class Attempt:
                 )
             return self._kill(now)
         return []
+
+    def _holds_too_much(self, event: e.Tick, now: float) -> bool:
+        """Whether the processes of the guest together hold more memory than they may."""
+        if now < self._next_memory_check:
+            return False
+        self._next_memory_check = now + max(MEMORY_CHECK_S, event.cost_s / MEMORY_SHARE)
+        held = event.memory_bytes or 0
+        self._peak_bytes = max(self._peak_bytes, held)
+        if held <= self._limits.memory_bytes:
+            return False
+        if self._cause is None:
+            self._cause = self._memory_hit(held)
+        return True
 
     def _plan_cpu_check(self, now: float) -> None:
         """The limit cannot be reached sooner than with every thread busy on a core."""
@@ -458,10 +494,16 @@ class Attempt:
         used = float(self._exited.peak_memory_bytes) if name == "memory" else None
         return LimitHit(name, self._limits[fields[name]], used, "guest")
 
+    def _memory_hit(self, used: float) -> LimitHit:
+        return LimitHit("memory", self._limits.memory_bytes, float(used), "kernel")
+
     def _unannounced(self, base: Result, exited: e.Exited) -> Result:
         """The process ended without a last word: the kernel's account is all there is."""
         if exited.signal == 0:
             return base.replace(status="exited", exit_code=exited.code)
+        counted = self._counted
+        if counted is not None and counted.oom_kills and exited.signal == SIGKILL:
+            return base.replace(status="limit", limit=self._memory_hit(counted.peak_memory_bytes))
         cpu_ended = exited.signal in (SIGKILL, SIGXCPU) and exited.cpu_s >= self._limits.cpu_s
         if cpu_ended:
             hit = LimitHit("cpu", self._limits.cpu_s, exited.cpu_s, "kernel")
@@ -480,9 +522,14 @@ class Attempt:
             if mark in self._marks:
                 stages[stage] = max(self._marks[mark] - before, 0.0)
                 before = self._marks[mark]
+        # What the zygote was told is of one process; a group or the host's own watch know of all.
+        counted = self._counted or e.Counted(0.0, 0, 0)
+        together = self._cpu_s if self._limits.processes else 0.0
         return Usage(
-            cpu_s=exited.cpu_s,
-            peak_memory_bytes=exited.peak_memory_bytes,
+            cpu_s=max(exited.cpu_s, counted.cpu_s, together),
+            peak_memory_bytes=max(
+                exited.peak_memory_bytes, counted.peak_memory_bytes, self._peak_bytes
+            ),
             wall_s=max(exited.at - started, 0.0),
             stages=stages,
         )

@@ -27,6 +27,17 @@ class SpawnFailed(Record):
     text: str
 
 
+class Counted(Record):
+    """The kernel's account of the guest's cgroup, read when the guest has ended.
+
+    ``oom_kills`` are processes in it that were killed because its memory was used up.
+    """
+
+    cpu_s: float
+    peak_memory_bytes: int
+    oom_kills: int
+
+
 class Exited(Record):
     """The kernel's account of the guest's end."""
 
@@ -65,9 +76,15 @@ class OutputClosed(Record):
 
 
 class Tick(Record):
-    """Time passed.  ``cpu_s`` is the guest's CPU time so far, None where it cannot be read."""
+    """Time passed.  ``cpu_s`` is the guest's CPU time so far, None where it cannot be read.
+
+    ``memory_bytes`` is what its processes hold beyond what they had before the code came, None
+    where it was not asked for; ``cost_s`` is the time that it took to find out.
+    """
 
     cpu_s: float | None
+    memory_bytes: int | None = None
+    cost_s: float = 0.0
 
 
 class Interrupted(Record):
@@ -149,6 +166,7 @@ if TYPE_CHECKING:
         Spawned
         | Confined
         | SpawnFailed
+        | Counted
         | Exited
         | ZygoteGone
         | LinkData

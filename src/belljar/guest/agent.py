@@ -19,7 +19,7 @@ from ..wire import late
 from ..wire.connection import Connection
 from ..wire.events import Close, Denied, Finished, Ready, Run
 from ..wire.limits import Budget
-from . import bytecode, denials, ending, execute, imports, report, shape, standins
+from . import bytecode, denials, ending, execute, imports, report, shape, standins, usage
 from .refusals import public_module
 
 TYPE_CHECKING = False
@@ -69,7 +69,7 @@ def prepare(
     late.load()
     sys.dont_write_bytecode = True
     imports.hide_what_we_loaded(fresh)
-    sys.modules["belljar"] = public_module(type(sys))
+    usage.publish(public_module(type(sys)))
     bytecode.read_bytecode_only_from(trusted)
     _imports = imports.Imports(stand_ins)
     if several:
@@ -126,6 +126,7 @@ def settle(settings: Mapping[str, Any]) -> Budget:
     standins.reseed()
     ending.expect(*settings["time"])
     execute.rules_on_builtins = settings["builtins"]
+    usage.begin(settings["limits"])
     if settings["explain"]:
         denials.install(
             settings["readable"],

@@ -84,6 +84,13 @@ def take() -> tuple[Denial, ...]:
     return taken
 
 
+def would_note(action: str, target: str) -> bool:
+    """Whether opening this path is an attempt that would be listed."""
+    if not _readable or _paused:
+        return False
+    return not (_within(target, _writable) or (action == "read" and _within(target, _readable)))
+
+
 def no_process_left(error: OSError) -> bool:
     """Whether an error says that there may be no further process."""
     kinds = BlockingIOError if _processes else (PermissionError, BlockingIOError)

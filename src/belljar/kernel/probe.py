@@ -29,6 +29,7 @@ def probe_quick() -> Support:
     """Everything but the namespaces, which are left empty."""
     check_machine()
     major, minor = map(int, _release())
+    cgroup, controllers, _ = _find_cgroup() if _may_make_groups() else ("", frozenset[str](), "")
     return Support(
         machine=MACHINE,
         kernel=(major, minor),
@@ -40,6 +41,8 @@ def probe_quick() -> Support:
         mounts=False,
         proc=False,
         mounts_as_root=bool(caps.held() & _CAP_SYS_ADMIN),
+        cgroup=cgroup,
+        controllers=controllers,
     )
 
 
@@ -51,15 +54,18 @@ def probe_support() -> Support:
     a fresh Python does it, which takes as long as Python takes to start.
     """
     support = probe_quick()
+    _, _, no_group = _find_cgroup()
     threads = len(os.listdir("/proc/self/task"))
     found = explore() if threads == 1 else _explore_afresh()
     return support.replace(
         namespaces=frozenset(found["namespaces"]),
         mounts=found["mounts"] and support.kernel >= MINIMUM_MOUNT_KERNEL,
         proc=found["proc"],
-        cgroup=_delegated_cgroup(),
         container=_container(),
-        why=tuple((mechanism, why) for mechanism, why in found["why"]),
+        why=(
+            *((mechanism, why) for mechanism, why in found["why"]),
+            *((("cgroup", no_group),) if no_group else ()),
+        ),
     )
 
 
@@ -225,17 +231,23 @@ def _container() -> str:
     return _read("/run/systemd/container").strip()
 
 
-def _delegated_cgroup() -> str:
-    """The cgroup v2 directory in which this user may make groups with a memory limit."""
+def _may_make_groups() -> bool:
+    """Whether a closer look is worth its import: nobody else's group can be had."""
     for line in _read("/proc/self/cgroup").splitlines():
         if line.startswith("0::/"):
-            for mount in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
-                path = mount + line[3:].rstrip("/")
-                controllers = _read(f"{path}/cgroup.controllers").split()
-                writable = os.access(f"{path}/cgroup.procs", os.W_OK)
-                if "memory" in controllers and writable and os.access(path, os.W_OK):
-                    return path
-    return ""
+            return any(
+                os.access(f"/sys/fs/cgroup{kind}{line[3:]}/cgroup.subtree_control", os.W_OK)
+                for kind in ("", "/unified")
+            )
+    return False
+
+
+def _find_cgroup() -> tuple[str, frozenset[str], str]:
+    """Where groups can be made, the controllers there, and if nowhere, why."""
+    from .cgroups import find
+
+    found = find()
+    return found.path, found.controllers, found.why
 
 
 def _read(path: str) -> str:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ..policy import Policy
     from ..policy.paths import PathGrant
+    from .groups import GroupLimits
     from .steps import Argument, Held, Plan, Step
     from .support import Support
 
@@ -55,6 +56,7 @@ PURPOSES: dict[str, str] = {
     "execute": "become the zygote: Python, isolated, without environment",
     "die_with_zygote": "be killed when the zygote ends",
     "lead_session": "have a process group of its own",
+    "join_group": "be counted in a cgroup of its own",
     "mount_own": "own /work and /tmp, in memory",
     "own_user_namespace": "leave the namespace that owns the mounts",
     "limit_address_space": "bound memory",
@@ -83,11 +85,17 @@ def explain_machine(support: Support) -> Section:
         ("new proc", _yes(support.proc)),
         ("root of its own", _yes(support.isolated)),
         ("threads counted", _yes(support.counts_threads)),
-        ("delegated cgroup", support.cgroup or "none"),
+        ("delegated cgroup", _cgroup(support)),
         ("container", support.container or "no sign of one"),
     ]
     rows.extend((f"why no {name}", reason) for name, reason in support.why)
     return Section("machine", ("", ""), tuple(rows))
+
+
+def _cgroup(support: Support) -> str:
+    if not support.cgroup:
+        return "none"
+    return f"{support.cgroup} ({', '.join(sorted(support.controllers)) or 'memory'})"
 
 
 def explain_guarantees(held: Iterable[Held]) -> Section:
@@ -179,6 +187,12 @@ def explain_limits(plan: Plan) -> Section:
         if value != wanted:
             text += f" (policy: {format_limit(name, wanted)})"
         rows.append((name, text, spec.bounds))
+    if plan.group is not None:
+        what = "everything that its processes make the kernel hold, page cache and sockets included"
+        rows.append(("cgroup memory.max", format_bytes(plan.group.memory_bytes), what))
+        rows.append(
+            ("cgroup pids.max", str(plan.group.tasks), "its processes and threads together")
+        )
     return Section("limits in force", ("limit", "value", "bounds"), tuple(rows))
 
 
@@ -334,6 +348,7 @@ def machine_data(support: Support) -> dict[str, Any]:
     data = {name: getattr(support, name) for name in support._fields}  # pyright: ignore[reportPrivateUsage]
     data["kernel"] = list(support.kernel)
     data["namespaces"] = [kind for kind in NAMESPACE_KINDS if kind in support.namespaces]
+    data["controllers"] = sorted(support.controllers)
     data["why"] = dict(support.why)
     data["isolated"] = support.isolated
     data["counts_threads"] = support.counts_threads
@@ -360,7 +375,12 @@ def plan_data(plan: Plan) -> dict[str, Any]:
         "refused_modules": list(plan.refused),
         "launch": [_plain(step.as_list()) for step in plan.launch],
         "guest": [_plain(step.as_list()) for step in plan.guest],
+        "group": None if plan.group is None else _group_data(plan.group),
     }
+
+
+def _group_data(group: GroupLimits) -> dict[str, Any]:
+    return {name: getattr(group, name) for name in group._fields}  # pyright: ignore[reportPrivateUsage]
 
 
 def _plain(value: Any) -> Any:

@@ -74,6 +74,11 @@ LANDLOCK_REMEDY = (
 )
 SECCOMP_REMEDY = "use a kernel with CONFIG_SECCOMP_FILTER"
 
+CGROUP_REMEDY = (
+    "use a delegated cgroup v2 group: start the program with "
+    "systemd-run --user --scope -p Delegate=yes"
+)
+
 SECCOMP = "seccomp filter"
 ROOT = Mechanism("canonical root in a mount namespace", _isolated, NAMESPACES_REMEDY)
 # Alone it must also refuse truncation, which it learnt with ABI 3.
@@ -81,6 +86,9 @@ LANDLOCK = Mechanism(
     "Landlock ruleset", lambda s: s.landlock_abi >= (1 if s.isolated else 3), LANDLOCK_REMEDY
 )
 FILTER = Mechanism(SECCOMP, _seccomp, SECCOMP_REMEDY)
+COUNTED_TASKS = Mechanism(
+    "cgroup pids.max", lambda s: bool(s.cgroup) and "pids" in s.controllers, CGROUP_REMEDY
+)
 HOST_CLOCK = Mechanism("host's clock and pidfd kill", _always)
 
 GUARANTEES: tuple[Guarantee, ...] = (
@@ -121,6 +129,7 @@ GUARANTEES: tuple[Guarantee, ...] = (
         (
             Mechanism(SECCOMP, _seccomp, SECCOMP_REMEDY, _one_process),
             Mechanism("RLIMIT_NPROC", lambda s: s.counts_threads, NAMESPACES_REMEDY),
+            COUNTED_TASKS,
             Mechanism(
                 "canonical root with just these programs", _isolated, NAMESPACES_REMEDY, _several
             ),
@@ -173,6 +182,7 @@ GUARANTEES: tuple[Guarantee, ...] = (
         (
             Mechanism("RLIMIT_AS", _always),
             Mechanism("sized tmpfs", _isolated, NAMESPACES_REMEDY),
+            Mechanism("cgroup memory.max", lambda s: bool(s.cgroup), CGROUP_REMEDY),
         ),
     ),
     Guarantee(
@@ -189,7 +199,14 @@ GUARANTEES: tuple[Guarantee, ...] = (
         ),
     ),
     Guarantee(
-        "cpu", "CPU time ends at cpu_s", ("R2",), (HOST_CLOCK, Mechanism("RLIMIT_CPU", _always))
+        "cpu",
+        "CPU time ends at cpu_s",
+        ("R2",),
+        (
+            HOST_CLOCK,
+            Mechanism("RLIMIT_CPU", _always),
+            Mechanism("cgroup cpu.stat", lambda s: bool(s.cgroup), CGROUP_REMEDY),
+        ),
     ),
     Guarantee("wall", "wall time ends at wall_s", ("R2", "K1"), (HOST_CLOCK,)),
     Guarantee(

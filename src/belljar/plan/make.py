@@ -10,6 +10,7 @@ from __future__ import annotations
 from ..bpf.features import FilterFeatures
 from ..errors import UnsupportedError
 from . import landlock as ll
+from .groups import make_group
 from .guarantees import judge
 from .root import (
     DEBIAN_SITE,
@@ -128,6 +129,7 @@ def make_plan(
         refused=code.whitelist.refused,
         guarantees=guarantees,
         notes=notes,
+        group=make_group(limits, support),
     )
 
 
@@ -232,6 +234,8 @@ def _confine(
 ) -> tuple[Step, ...]:
     """What each guest does to itself, in order; nothing can be taken back."""
     steps = [Step("die_with_zygote")]
+    if support.cgroup:
+        steps.append(Step("join_group"))
     if limits.processes:
         # A process group of its own: signals to the group then reach nobody else.
         steps.append(Step("lead_session"))

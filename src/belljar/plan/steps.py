@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from ..bpf.features import FilterFeatures
     from ..policy import Limits, Policy
+    from .groups import GroupLimits
 
     # What the control channel carries; Sequence and Mapping, because a list of str is one too.
     Argument: TypeAlias = (
@@ -53,7 +54,7 @@ class Plan(Record):
     confines a fork of it; ``filter`` is the seccomp filter of the guest, not yet compiled.
     ``work`` is the guest's working directory, ``search_path`` its ``sys.path``; ``stand_ins``
     are (module, file) that take the place of modules, ``refused`` the C modules whose import
-    is refused by name.
+    is refused by name.  ``group`` is the cgroup that each guest gets, where it can have one.
     """
 
     policy: Policy
@@ -68,3 +69,4 @@ class Plan(Record):
     notes: tuple[str, ...] = ()
     stand_ins: tuple[tuple[str, str], ...] = ()
     refused: tuple[str, ...] = ()
+    group: GroupLimits | None = None

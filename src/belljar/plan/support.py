@@ -25,7 +25,9 @@ class Support(Record):
     new proc file system may be mounted in a user namespace (a container that masks parts
     of ``/proc`` forbids it).  ``mounts_as_root`` matters where ``uid`` is 0: whether that root
     holds ``CAP_SYS_ADMIN``, which a container's often does not.  ``why`` maps a missing mechanism to what the kernel
-    answered; ``container`` is a hint for people, never a basis of a decision.
+    answered; ``container`` is a hint for people, never a basis of a decision.  ``cgroup`` is the
+    directory of cgroup v2 in which this process may make groups with a memory limit, and
+    ``controllers`` what else such groups can limit.
     """
 
     machine: str
@@ -39,6 +41,7 @@ class Support(Record):
     proc: bool
     mounts_as_root: bool = True
     cgroup: str = ""
+    controllers: frozenset[str] = frozenset()
     container: str = ""
     why: tuple[tuple[str, str], ...] = ()
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 CONTROL_FD = 1
 LINK_FD = 3
 _STATUS_FD = 4
+_GROUP_FD = 5  # the door to a cgroup, where the plan has one; closed before any code comes
 
 
 class Guest:
@@ -174,10 +175,10 @@ class Zygote:
         """The child's side of a spawn; does not return."""
         code = 1
         try:
-            link, stdin, stdout, stderr = descriptors
+            link, stdin, stdout, stderr, *group = descriptors
             try:
                 process.set_name(b"python3")
-                process.keep_only([stdin, stdout, stderr, link, status.fileno()])
+                process.keep_only([stdin, stdout, stderr, link, status.fileno(), *group])
             except OSError as error:
                 text = error.strerror or str(error)
                 tell(status, "failed", step="descriptors", errno=error.errno or 0, text=text)
@@ -187,7 +188,13 @@ class Zygote:
             try:
                 # From inside a PID namespace of its own the zygote has no number.
                 parent = 0 if self.isolated else self.pid
-                confinement = Confinement(fields["program"], fields["pid_mark"], self.proc, parent)
+                confinement = Confinement(
+                    fields["program"],
+                    fields["pid_mark"],
+                    self.proc,
+                    parent,
+                    _GROUP_FD if group else -1,
+                )
                 confinement.apply(fields["steps"])
             except StepFailed as failed:
                 text = failed.error.strerror or str(failed.error)

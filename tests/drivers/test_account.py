@@ -1,0 +1,221 @@
+"""What a guest uses while it runs, by processes made for the purpose (R1, R2)."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from belljar.drivers import account
+from belljar.drivers.account import OneProcess, ProcessTree, Sampler
+from belljar.kernel import process
+from belljar.policy import Limits
+
+MIB = 2**20
+# A tree of three: each holds 24 MiB of its own and burns 0.2 s; the last word of the leaf is up.
+TREE = """
+import os, sys, time
+depth = int(sys.argv[1])
+held = bytearray(os.urandom(1 << 20) * 24)
+while time.process_time() < 0.2: pass
+if depth:
+    import subprocess
+    child = subprocess.Popen([sys.executable, "-S", "-c", sys.argv[2], str(depth - 1), sys.argv[2]],
+        start_new_session=True)
+else:
+    print("up", flush=True)
+time.sleep(600)
+"""
+
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts programs and waits for their first line; ends them with all that descends."""
+    children: list[subprocess.Popen[str]] = []
+
+    def make(code: str, *arguments: str) -> subprocess.Popen[str]:
+        child = subprocess.Popen(
+            [sys.executable, "-S", "-c", code, *arguments], stdout=subprocess.PIPE, text=True
+        )
+        children.append(child)
+        assert child.stdout is not None
+        child.stdout.readline()
+        return child
+
+    yield make
+    for child in children:
+        end(child)
+
+
+def end(child: subprocess.Popen[str]) -> None:
+    while child.poll() is None:
+        for pid in reversed(ProcessTree([child.pid]).pids()):
+            try:
+                os.kill(pid, 9)
+            except ProcessLookupError:
+                continue
+        time.sleep(0.01)
+    assert child.stdout is not None
+    child.stdout.close()
+
+
+@pytest.fixture
+def tree(start: Start) -> subprocess.Popen[str]:
+    return start(TREE, "2", TREE)
+
+
+def test_all_descendants_are_found_parents_first(tree: subprocess.Popen[str]) -> None:
+    pids = ProcessTree([tree.pid]).pids()
+    assert len(pids) == 3
+    assert pids[0] == tree.pid
+    for above, below in itertools.pairwise(pids):
+        assert account.children(above) == [below]
+
+
+def test_their_time_and_memory_are_added_up(tree: subprocess.Popen[str]) -> None:
+    whole, one = ProcessTree([tree.pid]), OneProcess(tree.pid)
+    cpu_s, own_s = whole.cpu_s(), one.cpu_s()
+    assert cpu_s is not None
+    assert own_s is not None
+    assert 0.2 <= own_s < cpu_s
+    assert cpu_s >= 0.6
+    held, own = whole.memory_bytes(), one.memory_bytes()
+    assert held is not None
+    assert own is not None
+    assert held >= 3 * 24 * MIB
+    assert 24 * MIB <= own < held
+    assert whole.peak_bytes() == held
+    assert (one.peak_bytes() or 0) >= own
+
+
+def test_memory_that_processes_share_counts_once(start: Start) -> None:
+    """Proportionally, as far as this user may ask."""
+    child = start(
+        "import mmap, os, time\n"
+        "held = mmap.mmap(-1, 64 << 20); held.write(bytes(64 << 20))\n"
+        "if os.fork() == 0:\n    held[:] = bytes(64 << 20); print('up', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    if account._read(f"/proc/{child.pid}/smaps_rollup"):
+        held = ProcessTree([child.pid]).memory_bytes() or 0
+        assert 64 * MIB <= held < 128 * MIB
+
+
+def test_without_proportions_shared_memory_counts_for_each(
+    tree: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The status file is everybody's to read."""
+    read = account._read
+    monkeypatch.setattr(
+        account, "_read", lambda path: b"" if path.endswith("rollup") else read(path)
+    )
+    held = ProcessTree([tree.pid]).memory_bytes()
+    assert held is not None
+    assert held >= 3 * 24 * MIB
+
+
+def test_time_of_children_that_were_waited_for_is_in_it(start: Start) -> None:
+    child = start(
+        "import os, time\n"
+        "if os.fork() == 0:\n"
+        "    while time.process_time() < 0.3: pass\n"
+        "    os._exit(0)\n"
+        "os.wait()\n"
+        "print('up', flush=True)\ntime.sleep(600)\n"
+    )
+    assert (OneProcess(child.pid).cpu_s() or 9) < 0.3
+    assert (ProcessTree([child.pid]).cpu_s() or 0) >= 0.29  # ticks of 10 ms
+
+
+def test_never_too_much_however_processes_come_and_go(start: Start) -> None:
+    """Each child is read after its parent, so none is counted twice.  R2."""
+    child = start(
+        "import os, time\nprint('up', flush=True)\n"
+        "while True:\n"
+        "    pid = os.fork()\n"
+        "    if pid == 0:\n"
+        "        until = time.process_time() + 0.01\n"
+        "        while time.process_time() < until: pass\n"
+        "        os._exit(0)\n"
+        "    os.waitpid(pid, 0)\n"
+    )
+    began = time.monotonic()
+    whole = ProcessTree([child.pid])
+    for _ in range(300):
+        cpu_s = whole.cpu_s()
+        # One at a time is busy; what was used before we looked is start-up, and rounding.
+        assert (cpu_s or 0) <= time.monotonic() - began + 1.0
+        time.sleep(0.002)
+
+
+def test_a_guest_that_has_ended_has_no_figures(start: Start) -> None:
+    child = start("print('up', flush=True)")
+    child.wait(60)
+    for source in (OneProcess(child.pid), ProcessTree([child.pid])):
+        assert source.cpu_s() is None
+        assert source.memory_bytes() is None
+
+
+def test_the_number_of_processes_looked_at_is_bounded(tree: subprocess.Popen[str]) -> None:
+    assert len(ProcessTree([tree.pid], most=2).pids()) == 2
+
+
+def test_what_was_there_before_the_code_is_not_its_own(tree: subprocess.Popen[str]) -> None:
+    held, cost_s = Sampler(ProcessTree([tree.pid]))()
+    assert held is not None
+    assert held < 8 * MIB
+    assert cost_s >= 0
+
+
+def test_the_source_is_chosen_by_what_the_guest_may_do(start: Start) -> None:
+    child = start("import time; print('up', flush=True); time.sleep(600)")
+    pidfd = process.open_pidfd(child.pid)
+    assert account.pid_of(pidfd) == child.pid
+    assert isinstance(account.choose(pidfd, Limits(), None), OneProcess)
+    assert isinstance(account.choose(pidfd, Limits(processes=1), None), ProcessTree)
+    end(child)
+    assert account.choose(pidfd, Limits(), None) is None
+    os.close(pidfd)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes PID namespaces here")
+def test_orphans_are_found_by_the_first_process_of_their_namespace(start: Start) -> None:
+    """As the zygote makes them: the guest second, and orphans the first one's."""
+    code = (
+        "import ctypes, os, time\n"
+        "libc = ctypes.CDLL(None)\n"
+        "assert libc.unshare(0x20000000) == 0\n"
+        "init = os.fork()\n"
+        "if init == 0: time.sleep(600)\n"
+        "guest = os.fork()\n"
+        "if guest == 0:\n"
+        "    if os.fork() == 0:\n"
+        "        if os.fork() == 0:\n"
+        "            time.sleep(600)\n"
+        "        os._exit(0)\n"
+        "    os.wait()\n"
+        "    time.sleep(600)\n"
+        "print('up', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    child = start(code)
+    guest, init = sorted(account.children(child.pid), key=lambda pid: -pid)
+    until = time.monotonic() + 60
+    while (not account.children(init) or account.children(guest)) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert account.roots_of(guest) == (guest, init)
+    (orphan,) = account.children(init)
+    assert set(ProcessTree(account.roots_of(guest)).pids()) == {guest, init, orphan}
+
+
+def test_a_process_without_a_namespace_of_its_own_is_its_only_root(start: Start) -> None:
+    child = start("import time; print('up', flush=True); time.sleep(600)")
+    assert account.roots_of(child.pid) == (child.pid,)
