@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 _ATTRIBUTES = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
+# A directory that every proc has.  Parts of a mount can be copied only while it is attached
+# somewhere (before Linux 6.15).
+_BEHIND = "fs"
 
 
 class StepFailed(Exception):
@@ -93,6 +96,8 @@ class Confinement:
         places = [("work", 0o755, "/work"), ("tmp", 0o1777, "/tmp")]
         if shared:
             places.append(("shm", 0o1777, shared))
+        # Both go with the zygote's proc, which is let go of below.
+        mounts.attach(os.dup(own), f"{self._proc}/{_BEHIND}")
         for name, mode, where in places:
             os.mkdir(name, mode, dir_fd=own)
             os.chmod(name, mode, dir_fd=own)
@@ -104,7 +109,7 @@ class Confinement:
         for path in hidden:
             mounts.detach(path)
         if proc_parts:
-            mounts.show_self(proc_parts)
+            mounts.show_self(proc_parts, f"{self._proc}/{_BEHIND}")
         mounts.detach(self._proc)
         os.chdir("/work")
 

@@ -170,6 +170,7 @@ def test_the_guests_own_places_are_one_tmpfs(tree, user):
 own = new_tmpfs(1 << 16, 16, 0o755, NOSUID)
 for name in ("work", "tmp"):
     os.mkdir(name, 0o777, dir_fd=own)
+attach(os.dup(own), p + "/root")
 attach(subtree(own, b"work"), p + "/from")
 attach(subtree(own, b"tmp"), p + "/to")
 os.close(own)
@@ -223,7 +224,7 @@ def test_proc_self_shows_single_files(tree, user):
     keep = os.open(p + "/root", os.O_PATH)
     attach(new_filesystem(b"proc", {}, 0), p + "/root/old")
     enter_root(keep)
-    show_self(["fd", "statm"])
+    show_self(["fd", "statm"], "/old/fs")
     fine = sorted(os.listdir("/proc/self")) == ["fd", "statm"]
     with open("/proc/self/statm") as file:
         fine = fine and len(file.read().split()) == 7

@@ -167,9 +167,44 @@ def test_kernel_releases(release, kernel, monkeypatch):
 def test_known_restrictions_are_named_with_their_remedy(files, word, monkeypatch):
     monkeypatch.setattr(probe, "_read", lambda path: files.get(path, ""))
     monkeypatch.setattr(probe, "_container", lambda: "")
-    answer = probe._restriction("user")
+    answer = probe._restriction("user", "unshare user: EPERM")
     assert word in answer
     assert bool(answer) == bool(word)
+
+
+@pytest.mark.parametrize(
+    ("kind", "trouble", "word"),
+    [
+        ("user", "setresuid: EPERM, Operation not permitted", "alone in its user namespace"),
+        ("user", "unshare user: ENOSPC, No space left on device", "user.max_user_namespaces"),
+        ("mount", "unshare user+mount: ENOSPC, No space", "user.max_mnt_namespaces"),
+        ("user", "/proc/self: ENOENT, No such file or directory", ""),
+    ],
+)
+def test_the_kernels_answer_decides_the_remedy(kind, trouble, word, monkeypatch):
+    monkeypatch.setattr(probe, "_read", lambda path: "")
+    monkeypatch.setattr(probe, "_container", lambda: "Docker")
+    answer = probe._restriction(kind, trouble)
+    assert word in answer
+    assert bool(answer) == bool(word)
+
+
+def test_where_no_process_can_be_made_nothing_is_claimed(monkeypatch):
+    """As inside a guest: a filter around answers fork and exec with EPERM."""
+
+    def refuse(*arguments, **named):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(probe.process, "raw_clone", refuse)
+    monkeypatch.setattr(probe.os, "posix_spawn", refuse)
+    monkeypatch.setattr(probe.caps, "held", refuse)
+    before = len(os.listdir("/proc/self/fd"))
+    for answers in (probe.explore(), probe._explore_afresh()):
+        assert answers["namespaces"] == []
+        assert (answers["mounts"], answers["proc"]) == (False, False)
+        assert "no process can be made here" in dict(answers["why"])["user"]
+    assert probe.probe_quick().mounts_as_root is False
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.mark.parametrize(
@@ -186,7 +221,7 @@ def test_container_hints(environment, file, name, monkeypatch):
     monkeypatch.setattr(probe.os.path, "exists", lambda path: path == file)
     monkeypatch.setattr(probe, "_read", lambda path: "")
     assert probe._container() == name
-    hint = probe._restriction("user")
+    hint = probe._restriction("user", "unshare user: EPERM")
     assert name in hint
     assert bool(hint) == bool(name)
 

@@ -33,7 +33,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
-    from typing import Any
+    from typing import Any, NoReturn
 
     from ..bpf.features import FilterFeatures
     from ..drivers.groups import Groups
@@ -191,12 +191,26 @@ def prepare(policy: Policy, preload: tuple[str, ...] = ()) -> Prepared:
         if _known.support is None:
             # The launch itself finds out whether namespaces can be had, and fails closed.
             _known.support = assume_isolated(probe_quick())
+        if not _known.support.seccomp:
+            _refuse(policy)
         found = _prepare(policy, _known.support, preload)
         with known.lock:
             known.prepared[policy, preload] = found
             while len(known.prepared) > MOST_PREPARED:
                 del known.prepared[next(iter(known.prepared))]
     return found
+
+
+def _refuse(policy: Policy) -> NoReturn:
+    """Without filters there is nothing to plan, and perhaps not even an interpreter to read.
+
+    So it is where belljar runs inside a guest of its own.
+    """
+    from ..errors import UnsupportedError
+    from ..plan.guarantees import judge
+
+    _, missing, remedy = judge(policy, support())
+    raise UnsupportedError(missing, remedy)
 
 
 def plan_for(policy: Policy, support: Support) -> Plan:

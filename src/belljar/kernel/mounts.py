@@ -125,7 +125,10 @@ def new_tmpfs(size_bytes: int, inodes: int, mode: int, attributes: int) -> int:
 
 
 def subtree(tree: int, path: bytes) -> int:
-    """A detached copy of one place inside a detached mount or a directory."""
+    """A detached copy of one place inside an attached mount.
+
+    Linux 6.15 copies out of detached ones as well; before, open_tree(2) says ``EINVAL``.
+    """
     return syscall("open_tree", tree, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
 
 
@@ -200,14 +203,16 @@ def enter_root(root: int) -> None:
     os.close(root)
 
 
-def show_self(parts: list[str]) -> None:
+def show_self(parts: list[str], behind: str) -> None:
     """Put the named files of a new ``/proc/self`` in their places.
 
     Only single files are shown, because the directory also holds ``mountinfo``, which
-    names the host's paths.
+    names the host's paths.  The whole of it stays mounted at ``behind``, for the caller to
+    let go of.
     """
     attributes = RDONLY | NOSUID | NODEV | NOEXEC
     proc = new_filesystem(b"proc", {b"subset": b"pid"}, attributes)
+    attach(os.dup(proc), behind)
     own = str(os.getpid())
     for part in parts:
         attach(subtree(proc, f"{own}/{part}".encode()), f"/proc/self/{part}")

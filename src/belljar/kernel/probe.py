@@ -40,7 +40,7 @@ def probe_quick() -> Support:
         namespaces=frozenset(),
         mounts=False,
         proc=False,
-        mounts_as_root=bool(caps.held() & _CAP_SYS_ADMIN),
+        mounts_as_root=bool(_capabilities() & _CAP_SYS_ADMIN),
         cgroup=cgroup,
         controllers=controllers,
     )
@@ -55,8 +55,7 @@ def probe_support() -> Support:
     """
     support = probe_quick()
     _, _, no_group = _find_cgroup()
-    threads = len(os.listdir("/proc/self/task"))
-    found = explore() if threads == 1 else _explore_afresh()
+    found = explore() if _alone() else _explore_afresh()
     return support.replace(
         namespaces=frozenset(found["namespaces"]),
         mounts=found["mounts"] and support.kernel >= MINIMUM_MOUNT_KERNEL,
@@ -80,7 +79,7 @@ def explore() -> dict[str, Any]:
         for kind in kinds:
             trouble = _try_namespaces(["user"] if kind == "user" else ["user", kind])
             if trouble:
-                why.append([kind, trouble + _restriction(kind)])
+                why.append([kind, trouble + _restriction(kind, trouble)])
             else:
                 possible.append(kind)
     has_mounts = proc = False
@@ -105,6 +104,10 @@ def _explore_afresh() -> dict[str, Any]:
     try:
         actions: list[Any] = [(os.POSIX_SPAWN_DUP2, writer, 1)]
         pid = os.posix_spawn(python, argv, {}, file_actions=actions)
+    except OSError as error:
+        os.close(reader)
+        why = [["user", _no_process(error)]]
+        return {"namespaces": [], "mounts": False, "proc": False, "why": why}
     finally:
         os.close(writer)
     answer = _read_all(reader)
@@ -112,6 +115,22 @@ def _explore_afresh() -> dict[str, Any]:
     for _, fields in Unpacker().feed(answer):
         return fields
     raise SetupFailed("probe", f"{python} ended without an answer", retryable=True)
+
+
+def _capabilities() -> int:
+    """The effective ones; none where a filter around this process refuses to tell."""
+    try:
+        return caps.held()
+    except OSError:
+        return 0
+
+
+def _alone() -> bool:
+    """Whether this process is known to have one thread."""
+    try:
+        return len(os.listdir("/proc/self/task")) == 1
+    except OSError:
+        return False
 
 
 def _release() -> list[str]:
@@ -131,7 +150,12 @@ def _try_namespaces(kinds: Sequence[str]) -> str:
 def _in_namespaces(kinds: Sequence[str], act: Callable[[], str]) -> str:
     """What ``act`` says in a child that is in new namespaces, or why it could not get there."""
     reader, writer = os.pipe()
-    pid = process.raw_clone(namespaces.SIGCHLD)
+    try:
+        pid = process.raw_clone(namespaces.SIGCHLD)
+    except OSError as error:
+        os.close(reader)
+        os.close(writer)
+        return _no_process(error)
     if pid == 0:
         answer = "the probe failed"
         try:
@@ -165,6 +189,11 @@ def _in_namespaces(kinds: Sequence[str], act: Callable[[], str]) -> str:
     return answer
 
 
+def _no_process(error: OSError) -> str:
+    name = errno.errorcode.get(error.errno or 0, "error")
+    return f"no process can be made here, as inside another sandbox: {name}, {error.strerror}"
+
+
 def _read_all(fd: int) -> bytes:
     data = b""
     while piece := os.read(fd, _ANSWER_BYTES):
@@ -194,8 +223,14 @@ def _try_mounts() -> str:
     return ""
 
 
-def _restriction(kind: str) -> str:
+def _restriction(kind: str, trouble: str) -> str:
     """The setting that is known to forbid a namespace, as a remedy."""
+    if trouble.startswith("setresuid"):
+        # A sandbox or a container without root that maps one user only.
+        return (
+            f"; root here is alone in its user namespace and cannot become user {UNPRIVILEGED_ID}: "
+            "run the host program as an ordinary user"
+        )
     for path, bad, remedy in (
         (
             "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
@@ -212,10 +247,13 @@ def _restriction(kind: str) -> str:
     ):
         if _read(path).strip() == bad:
             return f"; {remedy}"
-    if kind == "user" and _container():
+    if "ENOSPC" in trouble:
+        setting = f"user.max_{'mnt' if kind == 'mount' else kind}_namespaces"
+        return f"; raise {setting}, here and in the user namespaces around"
+    if kind == "user" and "EPERM" in trouble and _container():
         return (
-            f"; this is a {_container()} container: its seccomp profile must allow unshare, clone "
-            "with namespaces, mount and pivot_root"
+            f"; this is a {_container()} container: its seccomp profile must allow unshare, "
+            "mount, pivot_root and what else the how-to on Docker names"
         )
     return ""
 

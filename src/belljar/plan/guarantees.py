@@ -72,7 +72,9 @@ LANDLOCK_REMEDY = (
     "boot a kernel with Landlock: 5.13 or newer (6.2 where there are no namespaces), "
     "with landlock in its lsm= list"
 )
-SECCOMP_REMEDY = "use a kernel with CONFIG_SECCOMP_FILTER"
+SECCOMP_REMEDY = (
+    "use a kernel with CONFIG_SECCOMP_FILTER, and no sandbox around that refuses filters"
+)
 
 CGROUP_REMEDY = (
     "use a delegated cgroup v2 group: start the program with "

@@ -140,7 +140,7 @@ class Zygote:
             raise
         finally:
             if self.pid_namespaces is not None:
-                self.leave()
+                self.leave(status)
         pidfd = -1
         try:
             pidfd = process.open_pidfd(pid)
@@ -157,7 +157,7 @@ class Zygote:
             raise OSError(error.errno, error.strerror, "spawn") from None
         return Guest(pid, pidfd, status, parked, fields["several"])
 
-    def leave(self) -> None:
+    def leave(self, status: _socket.socket) -> None:
         """Back to the PID namespace of this process, or the end of it.
 
         What: a zygote that cannot go back ends, and every guest with it.  Because: its next
@@ -166,7 +166,9 @@ class Zygote:
         try:
             if self.pid_namespaces is not None:
                 self.pid_namespaces.leave()
-        except OSError:
+        except OSError as error:
+            text = error.strerror or ""
+            tell(status, "failed", step="setns pid", errno=error.errno or 0, text=text)
             os._exit(1)
 
     def become_guest(
