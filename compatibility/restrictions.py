@@ -254,6 +254,7 @@ RESTRICTIONS = (
         "calls that few programs make and that reach beyond the guest are refused",
         texts=(
             r"pidfd_open syscall blocked|setsid failed|Not enough privileges to use pidfs",
+            r"os\.sendfile\(\) not supported",
             r"(?:sched_\w+|setpriority|splice|fcntl\.fcntl|memfd_create|mlock\w*)\("
             + _FAR
             + _REFUSED,

@@ -111,3 +111,32 @@ def test_many_threads_that_are_the_first_share_one_zygote() -> None:
         thread.join()
     assert values == [2] * 6
     assert len(machine._known.zygotes) == 1
+
+
+class _Groups:
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_second_look_at_the_machine_ends_no_guest_of_another_thread(
+    monkeypatch: pytest.MonkeyPatch, busy: bool
+) -> None:
+    """After a failed launch in one thread, while others have guests in their groups."""
+    known = machine._Known()
+    monkeypatch.setattr(machine, "_known", known)
+    found = machine.support()
+    known.probed, known.support = False, found
+    groups = _Groups()
+    known.groups = groups  # type: ignore[assignment]
+    zygote = machine.shared(machine.prepare(Policy()))
+    if not busy:
+        machine.release(zygote)
+    assert not machine.reconsider()
+    assert groups.closed != busy
+    if busy:
+        machine.release(zygote)
+    machine.close()
+    assert groups.closed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -11,12 +12,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from belljar.bpf.syscalls import arch
 from belljar.drivers import account
 from belljar.drivers.account import OneProcess, ProcessTree, Sampler
 from belljar.kernel import process
+from belljar.kernel.libc import MACHINE
 from belljar.policy import Limits
 
 MIB = 2**20
+NUMBERS = arch(MACHINE).table
 # A tree of three: each holds 24 MiB of its own and burns 0.2 s; the last word of the leaf is up.
 TREE = """
 import os, sys, time
@@ -169,10 +173,103 @@ def test_the_number_of_processes_looked_at_is_bounded(tree: subprocess.Popen[str
 
 
 def test_what_was_there_before_the_code_is_not_its_own(tree: subprocess.Popen[str]) -> None:
-    held, cost_s = Sampler(ProcessTree([tree.pid]))()
+    held, cost_s = Sampler(ProcessTree([tree.pid]), 64 * MIB)()
     assert held is not None
     assert held < 8 * MIB
     assert cost_s >= 0
+
+
+class Dear(account.Account):
+    """A guest that takes as long to look at as a test says, on a clock that the test moves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = self.cost_s = 0.0
+        self.most = 0
+        self.exact = 0  # looks
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(time, "thread_time", lambda: self.now)
+
+    def memory_bytes(self, until: float = math.inf) -> int | None:
+        self.exact += 1
+        self.now += self.cost_s
+        return self.most
+
+    def most_bytes(self) -> int | None:
+        return self.most
+
+
+def test_what_an_exact_look_costs_delays_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = Dear(monkeypatch)
+    sample = Sampler(guest, 64 * MIB)
+    guest.cost_s, guest.most = 1.0, 10 * MIB
+    assert sample() == (10 * MIB, 0.0)
+    guest.now += account.DEAR_MOST_S
+    assert sample() == (None, 0.0)
+    guest.now += 1.0 / account.DEAR_SHARE
+    assert sample() == (10 * MIB, 0.0)
+
+
+def test_no_cost_delays_following_a_suspicion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest that makes looking dear, and then takes what it wants."""
+    guest = Dear(monkeypatch)
+    sample = Sampler(guest, 64 * MIB)
+    guest.cost_s = 1.0
+    assert sample() == (0, 0.0)
+    guest.most = 65 * MIB
+    guest.now += account.DEAR_MOST_S
+    assert sample() == (65 * MIB, 0.0)
+    assert sample() == (None, 0.0)  # not at once again
+    assert guest.exact == 3  # the first one before the code came
+
+
+def test_looking_stops_where_there_is_something_else_to_do(tree: subprocess.Popen[str]) -> None:
+    assert ProcessTree([tree.pid]).memory_bytes(until=time.monotonic()) is None
+
+
+WITHOUT_FIRST_THREAD = """
+import ctypes, threading, time
+held = bytearray(24 << 20)
+held[::4096] = bytes([1]) * len(held[::4096])
+def go_on():
+    time.sleep(0.2)
+    print("up", flush=True)
+    while True: time.sleep(0.001)
+threading.Thread(target=go_on).start()
+ctypes.CDLL(None).syscall(EXIT, 0)
+"""
+
+
+def test_a_process_whose_first_thread_has_ended_is_seen_and_signalled(start: Start) -> None:
+    """R1, R2: the kernel says nothing more of it under its own number."""
+    child = start(WITHOUT_FIRST_THREAD.replace("EXIT", str(NUMBERS["exit"])))
+    assert b"State:\tZ" in account._read(f"/proc/{child.pid}/status")
+    for source in (OneProcess(child.pid), ProcessTree([child.pid])):
+        assert (source.memory_bytes() or 0) > 24 * MIB
+        assert (source.most_bytes() or 0) > 24 * MIB
+        assert (source.peak_bytes() or 0) > 24 * MIB
+        for number, state in ((process.SIGSTOP, b"T"), (process.SIGCONT, b"S")):
+            source.signal(number)
+            (thread,) = (task for task in account._threads(child.pid) if task != child.pid)
+            until = time.monotonic() + 60
+            while b"State:\t" + state not in account._read(f"/proc/{thread}/status"):
+                assert time.monotonic() < until
+                time.sleep(0.01)
+
+
+def test_page_tables_are_memory(start: Start) -> None:
+    child = start(
+        "import ctypes, time\n"
+        "libc = ctypes.CDLL(None)\n"
+        "libc.mmap.restype = ctypes.c_void_p\n"
+        "long = ctypes.c_long\n"
+        "for n in range(4096):\n"
+        "    at = libc.mmap(long((1 << 32) + (n << 30)), long(4096), 1, 0x100022, -1, long(0))\n"
+        "    ctypes.string_at(at, 1)\n"
+        "print('up', flush=True)\ntime.sleep(600)\n"
+    )
+    tree = ProcessTree([child.pid])
+    assert (tree.memory_bytes() or 0) > 32 * MIB
+    assert (tree.most_bytes() or 0) > 32 * MIB
 
 
 def test_the_source_is_chosen_by_what_the_guest_may_do(start: Start) -> None:

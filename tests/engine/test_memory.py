@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from belljar.engine import events as e
-from belljar.engine.attempt import MEMORY_CHECK_S, MEMORY_SHARE, Attempt
+from belljar.engine.attempt import (
+    MEMORY_CHECK_MOST_S,
+    MEMORY_CHECK_S,
+    MEMORY_SHARE,
+    Attempt,
+)
 from belljar.result import LimitHit
 
 MIB = 2**20
@@ -58,8 +63,14 @@ def test_the_next_look_is_due_after_the_interval(watched):
 def test_a_dear_look_is_taken_more_seldom(watched):
     """However large the guest is, looking costs no more than its share of a core."""
     sc = watched(cpu_s=3600, wall_s=3600)
-    look(sc, MIB, cost_s=0.01)
-    assert sc.attempt.deadline() == pytest.approx(sc.now + 0.01 / MEMORY_SHARE)
+    look(sc, MIB, cost_s=0.004)
+    assert sc.attempt.deadline() == pytest.approx(sc.now + 0.004 / MEMORY_SHARE)
+
+
+def test_no_guest_makes_looking_so_dear_that_it_is_left_alone(watched):
+    sc = watched(cpu_s=3600, wall_s=3600)
+    look(sc, MIB, cost_s=10.0)
+    assert sc.attempt.deadline() == pytest.approx(sc.now + MEMORY_CHECK_MOST_S)
 
 
 def test_a_look_that_finds_nothing_is_no_reason_to_look_at_once_again(watched):
@@ -69,13 +80,16 @@ def test_a_look_that_finds_nothing_is_no_reason_to_look_at_once_again(watched):
     assert sc.attempt.deadline() > sc.now
 
 
-def test_nobody_looks_once_the_end_is_in_sight(watched):
-    sc = watched()
+def test_somebody_looks_until_the_end(watched):
+    """After its last word, or once its output is cut, a guest has a moment to end in."""
+    sc = watched(memory_bytes=64 * MIB)
     sc.finish(value=1)
+    assert sc.attempt.wants_memory(sc.now)
+    assert sc.attempt.deadline() <= sc.now
+    assert look(sc, 65 * MIB) == KILL
     assert not sc.attempt.wants_memory(sc.now + 1)
-    assert look(sc, 2**40) == []
-    sc.exit()
-    assert sc.result().status == "ok"
+    sc.exit(signal=9)
+    assert sc.result().status == "ok"  # the last word was said before
 
 
 def test_cpu_is_checked_as_if_every_process_were_busy(started):

@@ -257,7 +257,7 @@ def test_a_single_pause_is_bounded_while_it_lasts(started):
     """A driver that goes on turning meanwhile has its deadline."""
     sc = started(wall_s=1, pause_s=2)
     sc.tell(e.Paused(), 0.5)
-    assert min(sc.attempt.deadline(), sc.attempt._ends_at()) <= sc.now + 2.5
+    assert min(sc.attempt.deadline(), sc.attempt.ends_at()) <= sc.now + 2.5
     assert sc.tick(2.4) == []
     assert sc.tick(0.2) == KILL
     sc.exit(signal=9)

@@ -497,8 +497,6 @@ FLOODS = {
     "duplicate": "import os\nfd = os.dup(1)\nos.closerange(0, 3)\nwhile True: os.write(fd, bytes(4096))",
     "ignoring the end": "import os, signal\nsignal.signal(signal.SIGPIPE, signal.SIG_IGN)\n"
     "while True:\n try: os.write(1, bytes(65536))\n except OSError: pass",
-    "sendfile": "import os\nwith open('f', 'wb') as f: f.write(bytes(2**22))\n"
-    "fd = os.open('f', 0)\nwhile True:\n os.sendfile(1, fd, 0, 2**22)",
     "traceback": "raise ValueError('x' * 10**7)",
     "warnings": "import warnings\nfor i in range(10**6): warnings.warn(str(i))",
 }

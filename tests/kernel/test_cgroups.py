@@ -8,6 +8,7 @@ seldom to be had, but groups, their ends and their locks work without any contro
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -329,3 +330,15 @@ def test_a_process_that_will_not_go_does_not_hold_us_up(
             os.rmdir(f"{base}/1")
         except OSError:
             time.sleep(0.01)
+
+
+def test_the_lock_is_not_left_to_a_process_forked_meanwhile(tmp_path: Path) -> None:
+    """A fork in another thread copies the descriptor, and a lock belongs to the description."""
+    base = os.open(tmp_path, os.O_RDONLY)
+    lock = cgroups._Locked(base)
+    with lock:
+        copy = os.dup(lock._fd)
+    again = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for fd in (base, copy, again):
+        os.close(fd)

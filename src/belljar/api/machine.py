@@ -509,7 +509,10 @@ def reconsider() -> bool:
     """
     if _known.probed:
         return False
-    _close_groups()
+    with _known.counting:
+        busy = any(zygote.users for zygote in _known.zygotes.values())
+    if not busy:  # else it would end the guests of other threads
+        _close_groups()
     assumed, found = _known.support, support()
     _known.prepared.clear()
     # What is only told to people decides nothing.

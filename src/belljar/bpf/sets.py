@@ -65,7 +65,6 @@ FILE_WRITE: Final = {
     "rename": "atomic replacement of files, the usual way to save one",
     "renameat": "rename relative to directories, what aarch64 has instead",
     "rmdir": "removes an empty directory; shutil.rmtree, tempfile",
-    "sendfile": "copies from file to descriptor in the kernel; shutil.copyfile",
     "symlink": "a symbolic link; what it names is checked when somebody follows it",
     "symlinkat": "symlink relative to a directory, what aarch64 has instead",
     "truncate": "cuts a file by name; Landlock checks it from ABI 3 on",
@@ -284,6 +283,7 @@ ABSENT: Final = {
     "landlock_create_ruleset": "nested sandboxes are the host's to make; libraries go on without",
     "landlock_restrict_self": "nested sandboxes are the host's to make; libraries go on without",
     "openat2": "mode and flags sit behind a pointer, so set-id bits could; callers use openat",
+    "sendfile": "pages of a file in a socket's buffer are in nobody's account; callers read and write",
 }
 
 # Names of the above that aarch64 never had.

@@ -8,26 +8,39 @@ resident memory.  ``ProcessTree`` adds up a guest that may make processes, from 
 ``GroupAccount`` is the kernel's own sum for the guest's cgroup, where it has one.
 
 All of it is the kernel's count, and none of it asks the guest.
+
+A process is asked for through whichever of its threads still runs: the first one may end
+before the others, and then the kernel has nothing to say under the process's own number.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import time
 
 from ..kernel import process
+from ..kernel.libc import syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import TypeVar
 
     from ..kernel.cgroups import Group
     from ..policy import Limits
+
+    T = TypeVar("T")
 
 MOST_PROCESSES = 4097  # what limits.processes can allow, and the guest itself
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGESIZE")
 _TEXT = 1 << 16
+_KCMP_VM = 1  # kcmp(2): is it one address space
+_TRIES = 8  # at finding a thread that lives long enough to be asked: an answer takes some 20 us
+EXACT_S = 0.1  # in which an exact look that nothing asks for is done, or is left
+DEAR_SHARE = 0.02  # of one core, at most, goes into exact looks while nothing is suspicious
+DEAR_MOST_S = 0.25  # and a suspicion waits no longer: one core fills some 500 MiB in that time
 
 
 class Account:
@@ -37,9 +50,16 @@ class Account:
         """User and system time of all that belongs to the guest."""
         raise NotImplementedError
 
-    def memory_bytes(self) -> int | None:
-        """What it holds now, the interpreter's own part included."""
+    def memory_bytes(self, until: float = math.inf) -> int | None:
+        """What it holds now, the interpreter's own part included.
+
+        None as well where it takes longer than ``until``, on the monotonic clock.
+        """
         raise NotImplementedError
+
+    def most_bytes(self) -> int | None:
+        """No less than what it holds now, at a cost that the guest has no hand in."""
+        return self.memory_bytes()
 
     def peak_bytes(self) -> int | None:
         """The most it held, as far as the source tells."""
@@ -60,13 +80,11 @@ class OneProcess(Account):
     def cpu_s(self) -> float | None:
         return _clock_s(self._clock)
 
-    def memory_bytes(self) -> int | None:
-        words = _read(f"/proc/{self._pid}/statm").split()
-        # One that has ended and was not waited for yet has no pages.
-        return int(words[1]) * _PAGE or None if len(words) > 1 else None
+    def memory_bytes(self, until: float = math.inf) -> int | None:
+        return _of_any_thread(self._pid, _resident)
 
     def peak_bytes(self) -> int | None:
-        return _kib(_read(f"/proc/{self._pid}/status"), b"VmHWM:")
+        return _of_any_thread(self._pid, _most_resident)
 
     def signal(self, number: int) -> None:
         _signal(self._pid, _namespace(self._pid), number)
@@ -91,14 +109,19 @@ class ProcessTree(Account):
 
     def pids(self) -> list[int]:
         """The processes, parents before children."""
-        found: dict[int, None] = dict.fromkeys(self._roots)
+        return list(self._parents())
+
+    def _parents(self) -> dict[int, int]:
+        """The processes, parents before children, each with its parent; a root's is 0."""
+        found = dict.fromkeys(self._roots, 0)
         todo = list(self._roots)
         while todo and len(found) < self._most:
-            for child in children(todo.pop()):
+            parent = todo.pop()
+            for child in children(parent):
                 if child not in found and len(found) < self._most:
-                    found[child] = None
+                    found[child] = parent
                     todo.append(child)
-        return list(found)
+        return found
 
     def cpu_s(self) -> float | None:
         total = 0.0
@@ -123,16 +146,27 @@ class ProcessTree(Account):
         self._cpu_s = max(self._cpu_s, total)
         return self._cpu_s if seen else None
 
-    def memory_bytes(self) -> int | None:
+    def memory_bytes(self, until: float = math.inf) -> int | None:
         total = 0
-        seen = False
-        for pid in self.pids():
-            size = memory_of(pid)
-            if size is not None:
+        threads: dict[int, int] = {}  # process -> its thread that was asked
+        for pid, parent in self._parents().items():
+            if time.monotonic() >= until:
+                return None
+            found = _of_any_thread(pid, _held_by)
+            if found is None:
+                continue
+            size, threads[pid] = found
+            # A vfork lives in its parent's memory until it executes a program.
+            if parent not in threads or not _same_memory(threads[parent], threads[pid]):
                 total += size
-                seen = True
         self._peak = max(self._peak, total)
-        return total if seen else None
+        return total if threads else None
+
+    def most_bytes(self) -> int | None:
+        """As if nothing were shared.  It waits for no lock of the guest's and walks no map."""
+        found = [_of_any_thread(pid, _counted) for pid in self._parents()]
+        sizes = [size for size in found if size is not None]
+        return sum(sizes) if sizes else None
 
     def peak_bytes(self) -> int | None:
         return self._peak or None
@@ -152,7 +186,7 @@ class GroupAccount(Account):
     def cpu_s(self) -> float | None:
         return self._group.cpu_s()
 
-    def memory_bytes(self) -> int | None:
+    def memory_bytes(self, until: float = math.inf) -> int | None:
         return self._group.memory_bytes()
 
     def peak_bytes(self) -> int | None:
@@ -175,17 +209,40 @@ def choose(pidfd: int, limits: Limits, group: Group | None) -> Account | None:
 
 
 class Sampler:
-    """Memory beyond what the guest had before the code came, and what asking for it cost."""
+    """Memory beyond what the guest had before the code came, and what asking for it cost.
 
-    def __init__(self, account: Account) -> None:
+    What: a coarse look each time, an exact one where it is due, or where the coarse one says
+    that there may be more than ``enough``.  Because: an exact look walks all that is mapped,
+    and code that maps sixty thousand pieces in each process makes it as dear as it likes.
+    Then: what an exact look costs delays the next one, and a suspicion overrules the delay.
+    """
+
+    def __init__(self, account: Account, enough: int) -> None:
         self._account = account
+        self._enough = enough
         self._base = account.memory_bytes() or 0
+        self._exact_at = 0.0  # when the next exact look is due
+        self._suspect_at = 0.0  # when a suspicion is followed
 
-    def __call__(self) -> tuple[int | None, float]:
-        before = time.thread_time()
-        size = self._account.memory_bytes()
-        cost_s = time.thread_time() - before
-        return (None if size is None else max(size - self._base, 0)), cost_s
+    def __call__(self, until: float = math.inf) -> tuple[int | None, float]:
+        """The bytes, None where only the coarse look was taken, and its processor time.
+
+        ``until`` is when there is something else to do, on the monotonic clock: processes that
+        change their maps all the time keep whoever walks these waiting.
+        """
+        began = time.thread_time()
+        most = self._account.most_bytes()
+        coarse_s = time.thread_time() - began
+        now = time.monotonic()
+        suspicious = most is not None and most - self._base > self._enough
+        if now < (self._suspect_at if suspicious else self._exact_at):
+            return None, coarse_s
+        began = time.thread_time()
+        size = self._account.memory_bytes(until if suspicious else min(until, now + EXACT_S))
+        delay_s = (time.thread_time() - began) / DEAR_SHARE
+        now = time.monotonic()
+        self._exact_at, self._suspect_at = now + delay_s, now + min(delay_s, DEAR_MOST_S)
+        return (None if size is None else max(size - self._base, 0)), coarse_s
 
 
 # ---------------------------------------------------------------------- /proc
@@ -208,11 +265,7 @@ def clock_of(pid: int) -> int:
 def children(pid: int) -> list[int]:
     """The processes that any thread of this one made or adopted."""
     found: list[int] = []
-    try:
-        tasks = os.listdir(f"/proc/{pid}/task")
-    except OSError:
-        return found
-    for task in tasks:
+    for task in _threads(pid):
         # The kernel may leave out some while others end; the next question finds them.
         found += [int(word) for word in _read(f"/proc/{pid}/task/{task}/children").split()]
     return found
@@ -235,18 +288,69 @@ def roots_of(pid: int) -> tuple[int, ...]:
 
 
 def memory_of(pid: int) -> int | None:
-    """The share of a process in the memory of the machine.
+    """The share of a process in the memory of the machine, its page tables included.
 
     Proportional (PSS) where this user may ask: pages that several processes share count once.
     Else what is its own or shared by it, which counts such pages once for each.
     """
-    text = _read(f"/proc/{pid}/smaps_rollup")
-    if text:
-        return _kib(text, b"Pss:")
-    text = _read(f"/proc/{pid}/status")
-    anonymous = _kib(text, b"RssAnon:")
-    shared = _kib(text, b"RssShmem:")
-    return None if anonymous is None or shared is None else anonymous + shared
+    found = _of_any_thread(pid, _held_by)
+    return None if found is None else found[0]
+
+
+def _of_any_thread(pid: int, ask: Callable[[int], T | None]) -> T | None:
+    """What the first thread of a process answers, or another one where that has ended."""
+    answer = ask(pid)
+    for _ in range(_TRIES):
+        if answer is not None:
+            return answer
+        others = [task for task in _threads(pid) if task != pid]
+        if not others:
+            return None
+        answer = next((found for found in map(ask, others) if found is not None), None)
+    return answer
+
+
+def _threads(pid: int) -> list[int]:
+    try:
+        return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+    except OSError:
+        return []
+
+
+def _resident(task: int) -> int | None:
+    words = _read(f"/proc/{task}/statm").split()
+    # One that has ended and was not waited for yet has no pages.
+    return int(words[1]) * _PAGE or None if len(words) > 1 else None
+
+
+def _most_resident(task: int) -> int | None:
+    return _kib(_read(f"/proc/{task}/status"), b"VmHWM:")
+
+
+def _held_by(task: int) -> tuple[int, int] | None:
+    """The memory of a thread's process, and the thread."""
+    share = _kib(_read(f"/proc/{task}/smaps_rollup"), b"Pss:")
+    if share is None:
+        most = _counted(task)
+        return None if most is None else (most, task)
+    # Page tables are nobody else's, and no part of what is resident.
+    return share + (_kib(_read(f"/proc/{task}/status"), b"VmPTE:") or 0), task
+
+
+def _counted(task: int) -> int | None:
+    """What the kernel keeps count of, so that nobody has to walk: pages of data, page tables."""
+    text = _read(f"/proc/{task}/status")
+    sizes = [_kib(text, name) for name in (b"RssAnon:", b"RssShmem:", b"VmPTE:")]
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None
+
+
+def _same_memory(one: int, other: int) -> bool:
+    """Whether two threads live in one address space; False where this user may not ask."""
+    try:
+        return syscall("kcmp", one, other, _KCMP_VM, 0, 0) == 0
+    except OSError:
+        return False
 
 
 def _signal(pid: int, namespace: int | None, number: int) -> None:
@@ -264,8 +368,12 @@ def _signal(pid: int, namespace: int | None, number: int) -> None:
 
 
 def _namespace(pid: int) -> int | None:
+    return _of_any_thread(pid, _own_namespace)
+
+
+def _own_namespace(task: int) -> int | None:
     try:
-        return os.stat(f"/proc/{pid}/ns/pid").st_ino
+        return os.stat(f"/proc/{task}/ns/pid").st_ino
     except OSError:
         return None
 

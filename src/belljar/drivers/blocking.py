@@ -31,6 +31,7 @@ _LITTLE = 512  # bytes: several lines of text
 _PATIENCE = 64  # rounds: more lines in a row than a person reads
 _REST_S = 0.001
 USAGE_S = 0.1  # between two calls of on_usage: more often is more than a person sees
+USAGE_SHARE = 0.1  # of one core, at most, goes into finding out for on_usage
 
 
 class Feed:
@@ -235,7 +236,7 @@ class _Loop:
         attempt = self.attempt
         cpu_s = self.cpu_s() if attempt.wants_cpu else None
         if self.sample is not None and attempt.wants_memory(now):
-            self.tell(e.Tick(cpu_s, *self.sample()))
+            self.tell(e.Tick(cpu_s, *self.sample(attempt.ends_at())))
         else:
             self.tell(e.Tick(cpu_s))
 
@@ -259,19 +260,23 @@ class _Loop:
 
         self.account = choose(pidfd, self.limits, self.ends.group)
         if watch and self.ends.group is None and self.account is not None:
-            self.sample = Sampler(self.account)
+            self.sample = Sampler(self.account, self.limits.memory_bytes)
         if self.on_usage is not None:
             self.usage_at = time.monotonic() + USAGE_S
 
     def tell_usage(self, now: float) -> None:
         """Tell the caller what the guest uses, while it has the code."""
         self.usage_at = now + USAGE_S
+        before = time.thread_time()
         started, account = self.attempt.started_at, self.account
         if started is None or account is None or self.on_usage is None:
             return
-        cpu_s, memory, peak = account.cpu_s(), account.memory_bytes(), account.peak_bytes()
+        until = self.attempt.ends_at()
+        cpu_s, memory, peak = account.cpu_s(), account.memory_bytes(until), account.peak_bytes()
+        # A guest of many processes and maps makes it dear to look.
+        self.usage_at = now + max(USAGE_S, (time.thread_time() - before) / USAGE_SHARE)
         if cpu_s is None or memory is None:
-            return  # it has ended; the result has the rest
+            return  # it has ended, or is about to; the result has the rest
         from ..result import UsageNow
 
         self.in_application = True

@@ -38,6 +38,7 @@ OVER = SIGURG
 _FINEST_CPU_CHECK_S = 0.002  # the CPU clock is read no more often than this
 MEMORY_CHECK_S = 0.05  # in which one core fills some 100 MiB; RLIMIT_AS bounds each process
 MEMORY_SHARE = 0.02  # of one core, at most, goes into looking
+MEMORY_CHECK_MOST_S = 0.25  # but no number of processes puts the next look off any longer
 
 
 class Attempt:
@@ -95,13 +96,13 @@ class Attempt:
 
     def deadline(self) -> float:
         """When the driver must send a ``Tick`` at the latest, on the monotonic clock."""
-        ends_at = self._ends_at()
+        ends_at = self.ends_at()
         if self._running:
             held_until = math.inf if self._throttles is None else self._throttles.take_at
             return min(ends_at, self._next_cpu_check, self._next_memory_check, held_until)
         if self._ending:
             return min(ends_at, self._next_cpu_check, self._next_memory_check)
-        return ends_at
+        return min(ends_at, self._next_memory_check) if self._may_grow else ends_at
 
     @property
     def wants_cpu(self) -> bool:
@@ -110,7 +111,7 @@ class Attempt:
 
     def wants_memory(self, now: float) -> bool:
         """Whether a ``Tick`` now should carry the memory."""
-        return (self._running or self._ending) and now >= self._next_memory_check
+        return self._may_grow and now >= self._next_memory_check
 
     @property
     def started_at(self) -> float | None:
@@ -141,6 +142,11 @@ class Attempt:
     def _ending(self) -> bool:
         """Whether the code has been told to end, and its grace runs."""
         return self._has_the_code and self._notice is not None
+
+    @property
+    def _may_grow(self) -> bool:
+        """Whether anything of the guest may still ask for memory, whatever it said."""
+        return self._started_at is not None and self._exited is None and not self._killed
 
     # --- what the driver tells -----------------------------------------------------------
 
@@ -210,7 +216,7 @@ class Attempt:
         gone = max(now - self._paused_at, 0.0) if self._pauses else 0.0
         return min(gone, self._pause_left())
 
-    def _ends_at(self) -> float:
+    def ends_at(self) -> float:
         """When the next end is due; during a pause, when it would be if that never ended."""
         if self._pauses and self._has_the_code:
             return self._kill_at + self._pause_left()
@@ -295,13 +301,13 @@ class Attempt:
                 self._kill_at = math.inf
             return []
         started = self._started_at
-        if (self._running or self._ending) and self._holds_too_much(event, now):
+        if self._may_grow and self._holds_too_much(event, now):
             return self._kill(now)
         if started is not None and self._running:
             if self._cpu_s >= self._limits.cpu_s:
                 hit = LimitHit("cpu", self._limits.cpu_s, self._cpu_s, "kernel")
                 return self._limit_reached(hit, now)
-            if now >= self._ends_at():
+            if now >= self.ends_at():
                 used = now - started - self._paused_s - self._paused_now(now)
                 hit = LimitHit("wall", self._limits.wall_s, used, "kernel")
                 return self._limit_reached(hit, now)
@@ -312,7 +318,7 @@ class Attempt:
             if self._cpu_s >= self._limits.cpu_s + self._limits.grace_s:
                 return self._kill(now)
             self._plan_cpu_check(now)
-        if now >= self._ends_at():
+        if now >= self.ends_at():
             if self._killed:
                 self.failure = WorkerDied(
                     "zygote", "it did not report the end of a guest", retryable=True
@@ -329,12 +335,13 @@ class Attempt:
         """Whether the processes of the guest together hold more memory than they may."""
         if now < self._next_memory_check:
             return False
-        self._next_memory_check = now + max(MEMORY_CHECK_S, event.cost_s / MEMORY_SHARE)
+        wait = max(MEMORY_CHECK_S, event.cost_s / MEMORY_SHARE)
+        self._next_memory_check = now + min(wait, MEMORY_CHECK_MOST_S)
         held = event.memory_bytes or 0
         self._peak_bytes = max(self._peak_bytes, held)
         if held <= self._limits.memory_bytes:
             return False
-        if self._cause is None:
+        if self._cause is None and self._finished is None:
             self._cause = self._memory_hit(held)
         return True
 

@@ -504,6 +504,8 @@ class _Locked:
         fcntl.flock(self._fd, fcntl.LOCK_EX)
 
     def __exit__(self, *_: object) -> None:
+        # Closing alone would leave it to a process that was forked meanwhile by another thread.
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
         os.close(self._fd)
 
 

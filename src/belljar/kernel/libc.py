@@ -103,8 +103,22 @@ def errno_of_last() -> int:
 MACHINE = os.uname().machine
 
 _BY_MACHINE = {
-    "x86_64": {"pivot_root": 155, "seccomp": 317, "capset": 126, "capget": 125, "clone": 56},
-    "aarch64": {"pivot_root": 41, "seccomp": 277, "capset": 91, "capget": 90, "clone": 220},
+    "x86_64": {
+        "pivot_root": 155,
+        "seccomp": 317,
+        "capset": 126,
+        "capget": 125,
+        "clone": 56,
+        "kcmp": 312,
+    },
+    "aarch64": {
+        "pivot_root": 41,
+        "seccomp": 277,
+        "capset": 91,
+        "capget": 90,
+        "clone": 220,
+        "kcmp": 272,
+    },
 }
 _EVERYWHERE = {
     "pidfd_send_signal": 424,
