@@ -281,6 +281,7 @@ class _Loop:
 
         self.in_application = True
         self.on_usage(UsageNow(cpu_s, memory, max(peak or 0, memory), now - started))
+        self.in_application = False
 
     # --- what poll found -----------------------------------------------------------------
 
