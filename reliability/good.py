@@ -11,7 +11,9 @@ from collections import Counter
 from decimal import Decimal
 from fractions import Fraction
 
-from .cases import PATIENT, Case, Place, both, exited, kind, raised, status, value
+from belljar import Result
+
+from .cases import PATIENT, Case, Place, both, exited, kind, limit, raised, status, value
 
 _WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
 
@@ -272,3 +274,39 @@ def preloaded(rng: random.Random, _place: Place, _index: int) -> Case:
 def without_builtins(_rng: random.Random, _place: Place, _index: int) -> Case:
     policy = PATIENT.block(builtins=["open"])
     return Case("try:\n open\nexcept NameError:\n x = 1\nx", both(status("ok"), value(1)), policy)
+
+
+@kind(3)
+def processes_granted(rng: random.Random, _place: Place, _index: int) -> Case:
+    numbers = [rng.randint(-99, 99) for _ in range(rng.randint(1, 30))]
+    code = (
+        "import multiprocessing\ndef square(n):\n return n * n\n"
+        "with multiprocessing.Pool(2) as pool:\n found = pool.map(square, numbers)\nfound"
+    )
+    expected = value([n * n for n in numbers])
+    return Case(code, expected, PATIENT.allow(processes=4), inputs={"numbers": numbers})
+
+
+@kind(1)
+def left_behind(_rng: random.Random, _place: Place, _index: int) -> Case:
+    """What still runs at the end of the program ends with it."""
+    code = (
+        "import os, time\nfor _ in range(3):\n if os.fork() == 0:\n"
+        "  os.setsid()\n  time.sleep(600)\n6 * 7"
+    )
+    return Case(code, value(42), PATIENT.allow(processes=4))
+
+
+@kind(1)
+def told_to_end(rng: random.Random, _place: Place, _index: int) -> Case:
+    loop = rng.choice(["n += 1", "time.sleep(60)"])
+    code = (
+        "import time\nn = 0\ntry:\n n += 1\n while True:\n"
+        f"  {loop}\nexcept TimeoutError:\n n = 'cleaned up'\nn"
+    )
+
+    def check(result: Result) -> str | None:
+        return None if result.value == "cleaned up" else f"value {result.value!r:.200}"
+
+    policy = PATIENT.limit(wall_s=0.2).allow(grace_s=30)
+    return Case(code, both(limit("wall"), check), policy)

@@ -76,6 +76,24 @@ def processes(rng: random.Random, _place: Place, _index: int) -> Case:
     return Case(code, value(0))
 
 
+@kind(1, hostile=True)
+def bomb_with_a_grant(_rng: random.Random, _place: Place, _index: int) -> Case:
+    code = "import os\nwhile True:\n try:\n  if os.fork() == 0: os.setsid()\n except OSError: pass"
+    policy = PATIENT.allow(processes=4).limit(wall_s=0.3)
+    return Case(code, limit("wall"), policy)
+
+
+@kind(1, hostile=True)
+def memory_of_several(rng: random.Random, _place: Place, _index: int) -> Case:
+    orphan = rng.choice(["", "\n  if os.fork(): os._exit(0)"])
+    code = (
+        f"import os, time\nfor _ in range(4):\n if os.fork() == 0:{orphan}\n"
+        "  x = b'x' * (24 << 20)\n  time.sleep(600)\ntime.sleep(600)"
+    )
+    policy = PATIENT.allow(processes=8).limit(memory_bytes=48 * MIB)
+    return Case(code, limit("memory"), policy)
+
+
 def _bounded(most: int) -> Check:
     def check(result: Result) -> str | None:
         held = len(result.stdout_bytes) + len(result.stderr_bytes)

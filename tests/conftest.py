@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import belljar
+from belljar.kernel import cgroups
 
 # Whoever starts the tests may ignore Ctrl-C, as `nohup` and a shell's `&` do.  It is inherited by
 # the programs that the tests start, and those that are about Ctrl-C would wait for ever.
@@ -42,6 +43,20 @@ def open_dir() -> Iterator[Path]:
     path.chmod(0o777)
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture
+def cgroup() -> Iterator[str]:
+    """An empty group of cgroup v2 that this user owns; controllers or not."""
+    for mount in cgroups.MOUNTS:
+        if os.path.exists(f"{mount}/cgroup.procs") and os.access(mount, os.W_OK):
+            path = f"{mount}/test-{os.urandom(6).hex()}"
+            os.mkdir(path)
+            yield path
+            for place, _, _ in os.walk(path, topdown=False):
+                os.rmdir(place)
+            return
+    pytest.skip("no cgroup v2 file system that this user may write to")
 
 
 @pytest.fixture(scope="session")

@@ -58,7 +58,7 @@ class Usage(Record):
     """What the run used, by the kernel's count.
 
     ``cpu_s`` user and system time, ``peak_memory_bytes`` the most resident memory (the
-    interpreter's own included), ``wall_s`` from handing over the code to the end, pauses too.
+    interpreter's own included; of several processes or a cgroup, the most together), ``wall_s`` from handing over the code to the end, pauses too.
     ``stages`` maps each stage of starting to its seconds: ``zygote`` (0 when one was
     there), ``fork``, ``confine``, ``agent``.
     """

@@ -8,6 +8,8 @@ granted is an ordinary OSError with the grant that would allow it.
 
 from __future__ import annotations
 
+import errno
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -204,6 +206,50 @@ def test_X7_what_is_not_granted_says_what_to_grant() -> None:
     assert [d.grant for d in result.denials] == ['allow(run=["git"], processes=1)']
     result = belljar.run("import os; os.fork()")
     assert [d.grant for d in result.denials] == ["allow(processes=1)"]
+
+
+def test_X7_a_pool_without_the_grant_says_what_to_grant() -> None:
+    """Its locks come first, and they lack /dev/shm: an error that would name no grant."""
+    result = belljar.run(POOL)
+    assert result.error is not None
+    assert (result.status, result.error.type) == ("raised", "FileNotFoundError")
+    assert result.denials[-1].grant == "allow(processes=1)"
+    assert "allow(processes=1) would allow it" in result.error.notes[-1]
+
+
+@pytest.mark.skipif(find_spec("joblib") is None, reason="not installed: joblib")
+@pytest.mark.parametrize("backend", ["loky", "multiprocessing", "threading"])
+def test_R2_joblib_works(backend: str) -> None:
+    code = (
+        "from joblib import Parallel, delayed\ndef square(x):\n return x * x\n"
+        f"Parallel(n_jobs=2, backend={backend!r})(delayed(square)(x) for x in range(5))"
+    )
+    policy = SEVERAL.allow(packages=["joblib"], memory_bytes=2**29)
+    assert belljar.run(code, policy).value == SQUARES
+
+
+MAPS = """
+import mmap, os
+held = []
+for _ in range(COUNT):
+    held.append(mmap.mmap(-1, 16 << 20))
+    held[-1][:] = b"x" * (16 << 20)
+if os.fork() == 0:
+    held[0][0] = 7
+    os._exit(0)
+os.wait()
+held[0][0]
+"""
+
+
+def test_R1_shared_maps_end_by_work_bytes_and_not_by_a_signal() -> None:
+    """All of a map is had at once, because a page that is missing later is SIGBUS."""
+    assert belljar.run(MAPS, SEVERAL, inputs={"COUNT": 3}).value == 7
+    result = belljar.run(MAPS, SEVERAL, inputs={"COUNT": 5})
+    assert result.limit is not None
+    assert (result.status, result.limit.name) == ("limit", "work")
+    caught = f"try: exec({MAPS!r})\nexcept OSError as error: number = error.errno\nnumber"
+    assert belljar.run(caught, SEVERAL, inputs={"COUNT": 5}).value == errno.ENOSPC
 
 
 def test_R2_programs_without_processes_are_a_contradiction() -> None:

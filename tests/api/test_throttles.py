@@ -39,6 +39,32 @@ time.process_time() / (time.monotonic() - began)
     assert belljar.run(code, Policy().limit(cpu_cores=0.2)).value < 0.6
 
 
+PROCESSES = """
+import os, time
+began = time.monotonic()
+for _ in range(3):
+    if os.fork() == 0:
+        if os.fork():
+            os._exit(0)  # and the other is an orphan
+        while time.monotonic() < began + 1: pass
+        os._exit(0)
+while time.monotonic() < began + 1: pass
+"""
+
+
+def test_processes_share_it() -> None:
+    policy = Policy().allow(processes=6).limit(cpu_cores=0.2)
+    result = belljar.run(PROCESSES, policy)
+    assert result.status == "ok"
+    assert result.usage.cpu_s < 0.7 * result.usage.wall_s
+
+
+def test_the_host_may_be_told_meanwhile() -> None:
+    policy = Policy().limit(cpu_cores=0.2)
+    result = belljar.run(BURN, policy, on_usage=lambda now: None)
+    assert result.value < 0.5
+
+
 def test_a_program_below_its_share_is_whole() -> None:
     code = "import time\nfor n in range(5): time.sleep(0.01); print(n)\nsum(range(1000))"
     result = belljar.run(code, Policy().limit(cpu_cores=0.5))

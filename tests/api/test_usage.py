@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import pytest
 
 import belljar
-from belljar import Limits, Policy, UsageNow
+from belljar import Limits, Policy, UsageNow, WorkerDied
 from belljar.drivers.blocking import USAGE_S
+from belljar.engine.attempt import Attempt
+from belljar.kernel import process
 
 MIB = 2**20
 pytestmark = pytest.mark.usefixtures("walls")
@@ -40,6 +43,37 @@ def test_an_exception_of_the_callers_ends_the_guest() -> None:
 
     with pytest.raises(KeyError, match="enough"):
         belljar.run("while True: pass", Policy().allow(wall_s=60, cpu_s=60), on_usage=enough)
+    assert belljar.run("6 * 7").value == 42
+
+
+def test_a_slow_listener_costs_the_guest_nothing() -> None:
+    """As one of on_output's does: the clock of wall_s stands still."""
+    code = "import time\nfor _ in range(7): time.sleep(0.3)"
+    policy = Policy().limit(wall_s=1)
+    result = belljar.run(code, policy, on_usage=lambda now: time.sleep(0.4))
+    assert result.ok
+    assert result.usage.wall_s > 1  # or the clock had nothing to stand still for
+
+
+def test_after_a_listener_returned_errors_are_belljars_own_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """K10: typed, although a function of the application's was called before."""
+    seen: list[UsageNow] = []
+
+    def fail(attempt: Attempt, now: float) -> bool:
+        process.open_pidfd(-1)
+        return False
+
+    def listen(now: UsageNow) -> None:
+        seen.append(now)
+        monkeypatch.setattr(Attempt, "wants_memory", fail)
+
+    code = "import time\nwhile True: time.sleep(0.01)"
+    with pytest.raises(WorkerDied, match="pidfd_open"):
+        belljar.run(code, Policy().allow(processes=1), on_usage=listen)
+    assert len(seen) == 1
+    monkeypatch.undo()
     assert belljar.run("6 * 7").value == 42
 
 

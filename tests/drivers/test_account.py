@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -241,19 +242,23 @@ ctypes.CDLL(None).syscall(EXIT, 0)
 
 def test_a_process_whose_first_thread_has_ended_is_seen_and_signalled(start: Start) -> None:
     """R1, R2: the kernel says nothing more of it under its own number."""
-    child = start(WITHOUT_FIRST_THREAD.replace("EXIT", str(NUMBERS["exit"])))
-    assert b"State:\tZ" in account._read(f"/proc/{child.pid}/status")
-    for source in (OneProcess(child.pid), ProcessTree([child.pid])):
+    program = WITHOUT_FIRST_THREAD.replace("EXIT", str(NUMBERS["exit"]))
+    forks = f"import os, sys\nif os.fork():\n    os.wait()\n    sys.exit()\n{program}"
+    parent = start(forks)
+    tree = ProcessTree([parent.pid])
+    (child,) = account.children(parent.pid)
+    assert b"State:\tZ" in account._read(f"/proc/{child}/status")
+    for source in (OneProcess(child), ProcessTree([child])):
         assert (source.memory_bytes() or 0) > 24 * MIB
         assert (source.most_bytes() or 0) > 24 * MIB
         assert (source.peak_bytes() or 0) > 24 * MIB
-        for number, state in ((process.SIGSTOP, b"T"), (process.SIGCONT, b"S")):
-            source.signal(number)
-            (thread,) = (task for task in account._threads(child.pid) if task != child.pid)
-            until = time.monotonic() + 60
-            while b"State:\t" + state not in account._read(f"/proc/{thread}/status"):
-                assert time.monotonic() < until
-                time.sleep(0.01)
+    for number, state in ((process.SIGSTOP, b"T"), (process.SIGCONT, b"S")):
+        tree.signal_others(number)
+        (thread,) = (task for task in account._threads(child) if task != child)
+        until = time.monotonic() + 60
+        while b"State:\t" + state not in account._read(f"/proc/{thread}/status"):
+            assert time.monotonic() < until
+            time.sleep(0.01)
 
 
 def test_page_tables_are_memory(start: Start) -> None:
@@ -304,15 +309,44 @@ def test_orphans_are_found_by_the_first_process_of_their_namespace(start: Start)
         "time.sleep(600)\n"
     )
     child = start(code)
-    guest, init = sorted(account.children(child.pid), key=lambda pid: -pid)
+    init, guest = account.children(child.pid)
     until = time.monotonic() + 60
     while (not account.children(init) or account.children(guest)) and time.monotonic() < until:
         time.sleep(0.01)
-    assert account.roots_of(guest) == (guest, init)
     (orphan,) = account.children(init)
-    assert set(ProcessTree(account.roots_of(guest)).pids()) == {guest, init, orphan}
+    ends = [process.open_pidfd(pid) for pid in (guest, init)]
+    found = account.choose(ends[0], Limits(processes=1), None, ends[1])
+    for fd in ends:
+        os.close(fd)
+    assert isinstance(found, ProcessTree)
+    assert set(found.pids()) == {guest, init, orphan}
 
 
-def test_a_process_without_a_namespace_of_its_own_is_its_only_root(start: Start) -> None:
-    child = start("import time; print('up', flush=True); time.sleep(600)")
-    assert account.roots_of(child.pid) == (child.pid,)
+def state(pid: int) -> str:
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        return file.read().rpartition(")")[2].split()[0]
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["namespaces seen", "not seen"])
+def test_a_signal_reaches_the_others_of_the_guest_and_nobody_else(
+    tree: subprocess.Popen[str], start: Start, seen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root without CAP_SYS_PTRACE may not ask for namespaces, and stops them all the same."""
+    stranger = start("import time; print('up', flush=True); time.sleep(600)")
+    if not seen:
+        monkeypatch.setattr(account, "_namespace", lambda pid: None)
+    whole = ProcessTree([tree.pid])
+    others = whole.pids()[1:]
+    assert whole._is_ours(others[0], whole.pids())
+    if not seen:
+        assert not whole._is_ours(stranger.pid, whole.pids())
+    whole.signal_others(signal.SIGSTOP)
+    until = time.monotonic() + 60
+    while {state(pid) for pid in others} != {"T"} and time.monotonic() < until:
+        time.sleep(0.01)
+    assert [state(pid) for pid in others] == ["T", "T"]
+    assert "T" not in (state(tree.pid), state(stranger.pid))
+    whole.signal_others(signal.SIGCONT)
+    while "T" in {state(pid) for pid in others} and time.monotonic() < until:
+        time.sleep(0.01)
+    assert "T" not in {state(pid) for pid in others}

@@ -173,6 +173,25 @@ def test_K7_every_exception_gives_one_bounded_result(how: str) -> None:
     assert result.value is None
 
 
+HUGE = {
+    "message": "raise ValueError('x' * 10**8)",
+    "message of its own": "class E(ValueError):\n def __str__(s): return 'x' * 10**8\nraise E",
+    "note": "e = ValueError('x'); e.add_note('y' * 10**8); raise e",
+    "chain": "e = ValueError('x' * 10**7)\nfor _ in range(12):\n"
+    " n = ValueError('y' * 10**7); n.__cause__ = e; e = n\nraise e",
+    "text that takes all": "def f(a='x' * 150_000_000): raise ValueError(a)\nf()",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", HUGE)
+def test_K7_R1_texts_as_large_as_the_memory_are_cut_and_told(how: str) -> None:
+    """There is room for one such text and for no copy of it; the exception arrives all the same."""
+    result = one_result(HUGE[how])
+    assert (result.status, result.exit_code) == ("raised", None)
+    assert result.error is not None
+    assert result.error.type in ("ValueError", "E")
+
+
 STREAMS = {
     "stdout is a number": "sys.stdout = 5",
     "stdout is gone": "del sys.stdout",

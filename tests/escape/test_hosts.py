@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import struct
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import pytest
 
 import belljar
 from belljar import Policy
+from belljar.kernel import libc, process
 
 from .hosts import ORDINARY_ID, run_host
 from .watch import descriptors
@@ -278,6 +281,84 @@ print(belljar.run(f"open({THEIRS + '/new'!r}, 'w').write('x')", policy).value)
     out = run_host(code, {"THEIRS": str(theirs), "OURS": str(ours)}, uid=ORDINARY_ID).stdout
     assert out == "contents None\nNone PermissionError\n1\n"
     assert (theirs / "new").stat().st_uid == ORDINARY_ID
+
+
+CAP_KILL, CAP_SYS_PTRACE = 5, 19
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root has capabilities to lose")
+
+
+def without(*capabilities: int) -> Callable[[], None]:
+    """For ``preexec_fn``: root without these, as in a container.  See capabilities(7)."""
+
+    def drop() -> None:
+        for number in capabilities:
+            process.prctl(process.PR_CAPBSET_DROP, number)
+        header, data = struct.pack("Ii", 0x20080522, 0), libc.buffer(24)
+        libc.syscall("capget", header, data)
+        words = list(struct.unpack("6I", data.raw))
+        words[2] = words[5] = 0  # inheritable ones would come back with the new program
+        libc.syscall("capset", header, struct.pack("6I", *words))
+
+    return drop
+
+
+BUSY_ORPHANS = """
+import os, time
+began = time.monotonic()
+for _ in range(3):
+    if os.fork() == 0:
+        if os.fork():
+            os._exit(0)
+        while time.monotonic() < began + 1: pass
+        os._exit(0)
+time.sleep(1)
+"""
+HOLDING_ORPHANS = """
+import os, time
+for _ in range(5):
+    if os.fork() == 0:
+        if os.fork():
+            os._exit(0)
+        held = b"x" * (48 << 20)
+        time.sleep(60)
+time.sleep(60)
+"""
+
+
+@ROOT
+def test_R2_root_without_ptrace_counts_and_stops_all_processes() -> None:
+    """A container's root may not ask for a guest's namespaces; throttle and watch work."""
+    throttled = """
+import belljar
+code = CODE
+policy = belljar.Policy().allow(processes=6).limit(cpu_cores=0.2)
+result = belljar.run(code, policy)
+print(result.status, result.usage.cpu_s < 0.7 * result.usage.wall_s)
+held = belljar.run(HOLD, belljar.Policy().allow(processes=12).limit(memory_bytes=128 * 2**20))
+print(held.status, held.limit and held.limit.name, held.limit and held.limit.evidence)
+"""
+    names = {"CODE": BUSY_ORPHANS, "HOLD": HOLDING_ORPHANS}
+    done = run_host(throttled, names, preexec_fn=without(CAP_SYS_PTRACE))
+    assert done.stdout.splitlines() == ["ok True", "limit memory kernel"]
+
+
+@ROOT
+def test_K1_root_that_could_not_end_a_guest_starts_none() -> None:
+    """Guests of root are another user's, and to end them takes CAP_KILL."""
+    code = """
+import belljar
+try:
+    belljar.run("while True: pass", belljar.Policy().limit(wall_s=0.2))
+except belljar.UnsupportedError as error:
+    print("CAP_KILL" in str(error))
+policy = belljar.Policy().allow(system_info=True).limit(wall_s=0.2)
+try:
+    print(belljar.run("while True: pass", policy).limit.name)
+except belljar.UnsupportedError:
+    print("wall")  # no Landlock that would hold alone
+"""
+    done = run_host(code, preexec_fn=without(CAP_KILL))
+    assert done.stdout.splitlines() == ["True", "wall"]
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2), (0, 2)])

@@ -176,6 +176,7 @@ def test_known_restrictions_are_named_with_their_remedy(files, word, monkeypatch
     ("kind", "trouble", "word"),
     [
         ("user", "setresuid: EPERM, Operation not permitted", "alone in its user namespace"),
+        ("user", "kill: EPERM, Operation not permitted", "add that capability"),
         ("user", "unshare user: ENOSPC, No space left on device", "user.max_user_namespaces"),
         ("mount", "unshare user+mount: ENOSPC, No space", "user.max_mnt_namespaces"),
         ("user", "/proc/self: ENOENT, No such file or directory", ""),

@@ -15,6 +15,15 @@ import pytest
 import belljar
 
 
+def environment() -> dict[str, str]:
+    """What such a program is started with: this checkout's belljar, and no more."""
+    return {
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+        "PYTHONPATH": str(Path(belljar.__file__).parents[1]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
 def python_for(user: int | None, *, plain: bool = False) -> tuple[str, dict[str, Any]]:
     """The interpreter for this user id, and the arguments of ``Popen`` that make it so.
 

@@ -49,11 +49,7 @@ def surveyed(*before: str, user: int | None = None, prelude: str = "") -> Survey
         timeout=TIMEOUT_S,
         check=False,
         cwd="/",
-        env={
-            "PATH": os.defpath,
-            "PYTHONPATH": str(Path(belljar.__file__).parents[1]),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        },
+        env=hosts.environment(),
         **conditions,
     )
     assert done.returncode == 0, done.stderr

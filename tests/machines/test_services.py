@@ -11,11 +11,9 @@ import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
-import belljar
 from belljar.kernel.probe import probe_support
 
 from . import hosts
@@ -83,11 +81,7 @@ def said(prelude: str, *before: str) -> str:
         timeout=TIMEOUT_S,
         check=False,
         cwd="/",
-        env={
-            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-            "PYTHONPATH": str(Path(belljar.__file__).parents[1]),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        },
+        env=hosts.environment(),
         **conditions,
     )
     assert done.returncode == 0, done.stderr

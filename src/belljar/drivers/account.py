@@ -1,6 +1,6 @@
 """What a guest uses while it runs: processor time and memory.
 
-    account = choose(pidfd, limits, group)
+    account = choose(pidfd, limits, group, first)
     account.cpu_s(), account.memory_bytes()
 
 Three sources with one interface.  ``OneProcess`` is the CPU clock of a single process and its
@@ -65,9 +65,8 @@ class Account:
         """The most it held, as far as the source tells."""
         raise NotImplementedError
 
-    def signal(self, number: int) -> None:
-        """Signal all that belongs to the guest."""
-        raise NotImplementedError
+    def signal_others(self, number: int) -> None:
+        """Signal the processes of the guest beside its own, which has a pidfd."""
 
 
 class OneProcess(Account):
@@ -86,9 +85,6 @@ class OneProcess(Account):
     def peak_bytes(self) -> int | None:
         return _of_any_thread(self._pid, _most_resident)
 
-    def signal(self, number: int) -> None:
-        _signal(self._pid, _namespace(self._pid), number)
-
 
 class ProcessTree(Account):
     """A guest and every process that descends from it.
@@ -97,7 +93,7 @@ class ProcessTree(Account):
     sums up a tree.  Then: a parent is read before its children, so that a child which ends
     meanwhile is missed once rather than counted twice: the sums may be too small for one
     question, and are never too large.  Orphans go to the first process of the guest's PID
-    namespace, which is why that one is a root too.
+    namespace, which is why that one is a root too: the guest comes first, then that one.
     """
 
     def __init__(self, roots: Sequence[int], most: int = MOST_PROCESSES) -> None:
@@ -171,10 +167,32 @@ class ProcessTree(Account):
     def peak_bytes(self) -> int | None:
         return self._peak or None
 
-    def signal(self, number: int) -> None:
+    def signal_others(self, number: int) -> None:
         """As many as there are when it is looked; one made meanwhile is met the next time."""
-        for pid in self.pids():
-            _signal(pid, self._namespace, number)
+        pids = self.pids()
+        for pid in pids:
+            if pid in self._roots:
+                continue  # the guest's own, and the one that only collects
+            try:
+                pidfd = process.open_pidfd(pid)
+            except OSError:
+                continue
+            try:
+                # Held by now, so that what is seen under this number is the process behind it.
+                if self._is_ours(pid, pids):
+                    process.signal_pidfd(pidfd, number)
+            finally:
+                os.close(pidfd)
+
+    def _is_ours(self, pid: int, pids: Sequence[int]) -> bool:
+        """Whether the process under this number is the guest's: it may be another's by now.
+
+        Root without CAP_SYS_PTRACE, as in a container, may not ask for a guest's namespace.
+        There the parent decides: nobody else has a process of the guest's as its parent.
+        """
+        if self._namespace is not None:
+            return _namespace(pid) == self._namespace
+        return _parent(pid) in pids
 
 
 class GroupAccount(Account):
@@ -192,20 +210,23 @@ class GroupAccount(Account):
     def peak_bytes(self) -> int | None:
         return self._group.peak_bytes()
 
-    def signal(self, number: int) -> None:
-        """A group has no signals but the last; stopping it is ``Group.freeze``."""
-        if number == process.SIGKILL:
-            self._group.kill()
 
+def choose(
+    pidfd: int, limits: Limits, group: Group | None, first: int | None = None
+) -> Account | None:
+    """The source for a guest; None if it has ended already.
 
-def choose(pidfd: int, limits: Limits, group: Group | None) -> Account | None:
-    """The source for a guest; None if it has ended already."""
+    ``first`` is a pidfd of the first process of its PID namespace, to which orphans go.
+    """
     if group is not None:
         return GroupAccount(group)
     pid = pid_of(pidfd)
     if pid is None:
         return None
-    return ProcessTree(roots_of(pid)) if limits.processes else OneProcess(pid)
+    if not limits.processes:
+        return OneProcess(pid)
+    above = None if first is None else pid_of(first)
+    return ProcessTree([pid] if above is None else [pid, above])
 
 
 class Sampler:
@@ -269,22 +290,6 @@ def children(pid: int) -> list[int]:
         # The kernel may leave out some while others end; the next question finds them.
         found += [int(word) for word in _read(f"/proc/{pid}/task/{task}/children").split()]
     return found
-
-
-def roots_of(pid: int) -> tuple[int, ...]:
-    """A guest, and the first process of its PID namespace, to which orphans go.
-
-    Both are children of the zygote; which of them share a namespace only a host may read
-    that owns the guest's user namespace.
-    """
-    inside = _namespace(pid)
-    parent = _kib(_read(f"/proc/{pid}/status"), b"PPid:", 1)
-    if inside is None or not parent:
-        return (pid,)
-    if inside == _namespace(parent) or inside == _namespace(os.getpid()):
-        return (pid,)
-    beside = [one for one in children(parent) if one != pid and _namespace(one) == inside]
-    return (pid, *beside)
 
 
 def memory_of(pid: int) -> int | None:
@@ -353,18 +358,8 @@ def _same_memory(one: int, other: int) -> bool:
         return False
 
 
-def _signal(pid: int, namespace: int | None, number: int) -> None:
-    """Signal a process if it is in this PID namespace: its number may be another's by now."""
-    try:
-        pidfd = process.open_pidfd(pid)
-    except OSError:
-        return
-    try:
-        # Held by now, so that what is seen under this number is the process behind it.
-        if namespace is not None and _namespace(pid) == namespace:
-            process.signal_pidfd(pidfd, number)
-    finally:
-        os.close(pidfd)
+def _parent(pid: int) -> int | None:
+    return _kib(_read(f"/proc/{pid}/status"), b"PPid:", 1)
 
 
 def _namespace(pid: int) -> int | None:

@@ -114,7 +114,7 @@ class _Loop:
         self.on_output = on_output
         self.outgoing = bytearray()
         self.clock: int | None = None
-        self.in_application = False  # whether what is raised comes from a function of its
+        self.in_application = False  # whether what is raised is the application's
         self.limits = limits
         self.account: Account | None = None  # where the clock of one process does not do
         self.sample: Sampler | None = None
@@ -191,11 +191,7 @@ class _Loop:
                 self.ends.kill()
             elif isinstance(instruction, e.Deliver):
                 if self.on_output is not None:
-                    self.attempt.handle(e.Paused(), time.monotonic())
-                    self.in_application = True
-                    self.on_output(instruction.stream, instruction.data)
-                    self.in_application = False
-                    self.attempt.handle(e.Resumed(), time.monotonic())
+                    self.call(self.on_output, instruction.stream, instruction.data)
             elif isinstance(instruction, e.Notify):
                 self.ends.signal(instruction.number)
             elif isinstance(instruction, e.Freeze):
@@ -212,6 +208,17 @@ class _Loop:
                 for name in ("stdout", "stderr"):
                     self.close(name)
 
+    def call(self, function: Callable[..., object], *arguments: object) -> None:
+        """Call a function of the application's, whose time is not the guest's.
+
+        What it raises is its own, and goes on to the caller as it is.
+        """
+        self.attempt.handle(e.Paused(), time.monotonic())
+        self.in_application = True
+        function(*arguments)
+        self.in_application = False
+        self.attempt.handle(e.Resumed(), time.monotonic())
+
     def open_streams(self) -> list[tuple[str, int]]:
         """The output pipes that are not at their end, by the names of their streams."""
         ends = (("stdout", self.ends.stdout), ("stderr", self.ends.stderr))
@@ -221,10 +228,11 @@ class _Loop:
         """Stop all of the guest, or let it go on."""
         if self.ends.group is not None:
             self.ends.group.freeze(frozen)
-        elif self.account is not None:
-            self.account.signal(process.SIGSTOP if frozen else process.SIGCONT)
-        else:
-            self.ends.signal(process.SIGSTOP if frozen else process.SIGCONT)
+            return
+        number = process.SIGSTOP if frozen else process.SIGCONT
+        self.ends.signal(number)
+        if self.account is not None:
+            self.account.signal_others(number)
 
     def close(self, name: str) -> None:
         fd = getattr(self.ends, name)
@@ -250,15 +258,15 @@ class _Loop:
         except OSError:
             return None  # it has just ended; its usage comes with the exit
 
-    def start_accounting(self, pidfd: int) -> None:
-        """Choose whom to ask what the guest uses."""
+    def start_accounting(self, pidfd: int, first: int | None) -> None:
+        """Choose whom to ask what the guest uses.  ``first``: see ``account.choose``."""
         watch = self.limits.processes > 0
         if not watch and self.ends.group is None and self.on_usage is None:
             self.clock = _cpu_clock(pidfd)
             return
         from .account import Sampler, choose
 
-        self.account = choose(pidfd, self.limits, self.ends.group)
+        self.account = choose(pidfd, self.limits, self.ends.group, first)
         if watch and self.ends.group is None and self.account is not None:
             self.sample = Sampler(self.account, self.limits.memory_bytes)
         if self.on_usage is not None:
@@ -279,9 +287,9 @@ class _Loop:
             return  # it has ended, or is about to; the result has the rest
         from ..result import UsageNow
 
-        self.in_application = True
-        self.on_usage(UsageNow(cpu_s, memory, max(peak or 0, memory), now - started))
-        self.in_application = False
+        self.call(self.on_usage, UsageNow(cpu_s, memory, max(peak or 0, memory), now - started))
+        # After it, so that a slow one is not all that happens.
+        self.usage_at = max(self.usage_at, time.monotonic() + USAGE_S)
 
     # --- what poll found -----------------------------------------------------------------
 
@@ -298,8 +306,12 @@ class _Loop:
             if "at" in fields:
                 fields["at"] -= self.ahead_s
             if kind == "spawned":
-                (self.ends.pidfd,) = descriptors
-                self.start_accounting(self.ends.pidfd)
+                self.ends.pidfd, *others = descriptors
+                try:
+                    self.start_accounting(self.ends.pidfd, others[0] if others else None)
+                finally:
+                    for fd in others:
+                        os.close(fd)
                 self.start_feeding()
                 self.tell(e.Spawned(fields["at"]))
             elif kind == "confined":

@@ -105,7 +105,11 @@ def explain(exception: BaseException) -> str:
         return _explain_import(exception)
     if _rules_on_builtins and isinstance(exception, (NameError, ImportError)):
         return _explain_name(exception)
-    if not isinstance(exception, OSError) or not _entries:
+    if not isinstance(exception, OSError):
+        return ""
+    if not _processes and _wants_a_semaphore(exception):
+        note("fork", "multiprocessing", "allow(processes=1)")
+    if not _entries:
         return ""
     for (action, target), grant in reversed(_entries.items()):
         name = exception.filename
@@ -113,6 +117,16 @@ def explain(exception: BaseException) -> str:
             remedy = grant if grant == NO_GRANT else f"{grant} would allow it"
             return f"belljar refused {f'{action} {target}'.strip()}: {remedy}"
     return ""
+
+
+def _wants_a_semaphore(error: OSError) -> bool:
+    """Whether ``multiprocessing`` could not make a lock: its first need, before any process."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_next is not None:
+        frames = frames.tb_next
+    if frames is None or error.filename is not None:
+        return False
+    return frames.tb_frame.f_code.co_filename.endswith("/multiprocessing/synchronize.py")
 
 
 def _explain_import(exception: ModuleNotFoundError) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MAX_MESSAGE = 16 * 1024  # a page is read; what is longer is data
 MAX_TRACEBACK = 128 * 1024  # a thousand frames of a recursion, which traceback folds anyway
 _MAX_NOTES = 16
+_MAX_NOTE = 1024
 _MOST_CHAINED = (
     1000  # causes and contexts; more are a loop of somebody's, and minutes of formatting
 )
@@ -43,8 +44,9 @@ def describe(exception: BaseException, name: str) -> ErrorText:
     # Attributes of a guest's own exception class may be properties that raise.
     note = _safely(lambda: denials.explain(exception), "")
     limit = _safely(lambda: limit_hit(exception), None)
-    message = _safely(lambda: str(exception), "<the message could not be read>")
-    notes = _safely(lambda: [str(n) for n in exception.__notes__][:_MAX_NOTES], [])
+    # Cut at once: of a message as large as the memory there is room for one, and no copy.
+    message = _safely(lambda: _cut(str(exception), MAX_MESSAGE), "<the message could not be read>")
+    notes = _safely(lambda: [_cut(str(n), _MAX_NOTE) for n in exception.__notes__[:_MAX_NOTES]], [])
     if limit == "memory":
         # A traceback of an exhausted process asks for memory that is not there.
         text = f"{type(exception).__name__}: {message}\n"
@@ -59,9 +61,9 @@ def describe(exception: BaseException, name: str) -> ErrorText:
         text = text.rstrip("\n") + f"\n{note}\n"
     return ErrorText(
         type=_cut(_type_name(exception), TYPE_CHARS - 40),
-        message=_cut(message, MAX_MESSAGE),
+        message=message,
         traceback=_cut(text, MAX_TRACEBACK),
-        notes=tuple(_cut(n, 1024) for n in notes),
+        notes=tuple(_cut(n, _MAX_NOTE) for n in notes),
         limit=limit,
     )
 

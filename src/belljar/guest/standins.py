@@ -127,8 +127,14 @@ def _nameless_file(size: int) -> int:
             file = posix.open(name, flags, 0o600)
         except FileExistsError:
             continue
-        posix.unlink(name)
-        posix.ftruncate(file, size)
+        try:
+            posix.unlink(name)
+            if size > 0:
+                # All of it now: a page that cannot be had later is a SIGBUS, not an exception.
+                posix.posix_fallocate(file, 0, size)
+        except BaseException:
+            posix.close(file)
+            raise
         return file
 
 

@@ -10,6 +10,7 @@ from .process import PR_CAPBSET_DROP, PR_CAPBSET_READ, prctl
 
 _VERSION_3 = 0x20080522
 _CAP_SETPCAP = 8
+KILL = 1 << 5  # CAP_KILL: to signal other users' processes
 _LAST_POSSIBLE = 63  # two 32-bit words hold the sets, so no kernel can have more
 
 

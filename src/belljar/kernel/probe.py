@@ -231,6 +231,11 @@ def _restriction(kind: str, trouble: str) -> str:
             f"; root here is alone in its user namespace and cannot become user {UNPRIVILEGED_ID}: "
             "run the host program as an ordinary user"
         )
+    if trouble.startswith("kill"):
+        return (
+            "; root here has no CAP_KILL and could not end a guest, which is another user's: "
+            "add that capability, or run the host program as an ordinary user"
+        )
     for path, bad, remedy in (
         (
             "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",

@@ -5,6 +5,7 @@ See prctl(2), pidfd_open(2), close_range(2).
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
@@ -107,7 +108,14 @@ def refuse_huge_pages() -> None:
 
 
 def become(uid: int, gid: int) -> None:
-    """Give up being root for an ordinary user, for ever."""
+    """Give up being root for an ordinary user, for ever.
+
+    Raises ``OSError`` named ``kill`` where whoever is left behind as root could not end this
+    process any more, because that takes ``CAP_KILL``.
+    """
+    from . import caps  # which needs this module
+
+    can_be_ended = caps.held() & caps.KILL
     try:
         os.setgroups([])
         os.setresgid(gid, gid, gid)
@@ -117,6 +125,8 @@ def become(uid: int, gid: int) -> None:
         raise
     if os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid):
         raise OSError(0, "the change of user did not take effect", "setresuid")
+    if not can_be_ended:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM), "kill")
     set_dumpable(True)  # else the new user could not write its own identity map
 
 

@@ -184,6 +184,8 @@ GUARANTEES: tuple[Guarantee, ...] = (
         (
             Mechanism("RLIMIT_AS", _always),
             Mechanism("sized tmpfs", _isolated, NAMESPACES_REMEDY),
+            # RLIMIT_AS is of each process; where there is a group, the kernel adds them up.
+            Mechanism("host's watch over all processes", lambda s: not s.cgroup, "", _several),
             Mechanism("cgroup memory.max", lambda s: bool(s.cgroup), CGROUP_REMEDY),
         ),
     ),
@@ -251,7 +253,7 @@ def judge(
     for guarantee in GUARANTEES:
         mechanisms = [m for m in guarantee.mechanisms if m.applied(policy)]
         present = tuple(m.name for m in mechanisms if m.present(support))
-        lacking = [m for m in mechanisms if not m.present(support)]
+        lacking = [m for m in mechanisms if m.remedy and not m.present(support)]
         taken_away = guarantee.taken_away_by(policy)
         if taken_away:
             present = ()

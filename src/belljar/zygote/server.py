@@ -144,7 +144,9 @@ class Zygote:
         pidfd = -1
         try:
             pidfd = process.open_pidfd(pid)
-            fdpass.send(status, pack("spawned", at=time.monotonic()), [pidfd])
+            # The first process, too, where orphans may come to it: the host counts them.
+            first = [parked.pidfd] if fields["several"] and parked is not None else []
+            fdpass.send(status, pack("spawned", at=time.monotonic()), [pidfd, *first])
         except OSError as error:
             # Without it the host could not end the guest; if it is the host that went, so be it.
             # ETOOMANYREFS: this user passes too many descriptors already.
