@@ -15,12 +15,10 @@ from .command import COMMAND, TIMEOUT_S, descendants, terminal, wait_for_end
 pytestmark = pytest.mark.usefixtures("walls")
 
 FOREVER = ("run", "--wall=300s", "--cpu=300s")
-CLEANS = (
-    "import time\nprint('up', flush=True)\ntry:\n  time.sleep(300)\nfinally:\n  print('cleaned up')"
-)
+CLEANS = "import time\ntry:\n  print('up', flush=True)\n  time.sleep(300)\nfinally:\n  print('cleaned up')"
 CATCHES = (
-    "import time\nprint('up', flush=True)\n"
-    "try:\n  time.sleep(300)\nexcept KeyboardInterrupt:\n  print('caught')"
+    "import time\ntry:\n  print('up', flush=True)\n  time.sleep(300)\n"
+    "except KeyboardInterrupt:\n  print('caught')"
 )
 DEAF = "print('up', flush=True)\nsum(range(10**14))"
 
