@@ -144,10 +144,3 @@ def test_K1_root_with_the_capabilities_of_docker() -> None:
     told = found["check"]["machine"]
     assert (told["uid"], told["mounts_as_root"]) == (0, False)
     assert found["policy"] == "empty"
-
-
-@pytest.mark.parametrize("series", ["6.1", machine.NEWEST])
-def test_R1_a_delegated_cgroup_is_found(series: str) -> None:
-    found = surveyed(series, user=machine.USER, delegate=True)
-    assert found["check"]["machine"]["cgroup"] == "/sys/fs/cgroup/user.slice"
-    assert found["policy"] == "empty"
