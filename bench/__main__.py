@@ -17,6 +17,9 @@ import belljar
 from belljar import Policy
 
 from .measure import Figure, in_turn
+from .plain import Plain
+
+CALLS = 100
 
 COMPUTE = """
 def work():
@@ -77,8 +80,34 @@ def figures(turns: int, folder: Path) -> list[Figure]:
             turns=turns,
         ),
     ]
+    rows.append(live_call(turns))
     rows.append(compute(turns))
     return rows
+
+
+def live_call(turns: int) -> Figure:
+    """One expression in an interpreter that stays: a hundred to a turn, since each is short."""
+    plain = Plain()
+    plain.run("", x=1)
+    with belljar.Sandbox(inputs={"x": 1}) as sandbox:
+
+        def ours() -> None:
+            for _ in range(CALLS):
+                sandbox.run("x+1").unwrap()
+
+        def theirs() -> None:
+            for _ in range(CALLS):
+                plain.run("x+1")
+
+        figure = in_turn(
+            "live call",
+            (f'sandbox.run("x+1"), {CALLS} times', ours),
+            ("a plain interpreter over a pipe", theirs),
+            turns=turns,
+            aim=1.25,
+        )
+    plain.close()
+    return figure
 
 
 def compute(turns: int) -> Figure:

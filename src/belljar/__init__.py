@@ -30,8 +30,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .api.machine import close
     from .api.run import run
+    from .api.sandbox import Sandbox, Step
     from .errors import (
         BelljarError,
+        ClosedError,
         Denied,
         GuestCrashed,
         GuestError,
@@ -52,6 +54,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BelljarError",
+    "ClosedError",
     "Denial",
     "Denied",
     "ErrorText",
@@ -66,8 +69,10 @@ __all__ = [
     "Policy",
     "PolicyError",
     "Result",
+    "Sandbox",
     "SandboxFailure",
     "SetupFailed",
+    "Step",
     "UnsupportedError",
     "Usage",
     "UsageNow",
@@ -78,6 +83,7 @@ __all__ = [
 ]
 
 _HOMES = {"run": "api.run", "close": "api.machine", "Limits": "policy", "Policy": "policy"}
+_HOMES.update(Sandbox="api.sandbox", Step="api.sandbox")
 _RESULT = ("Denial", "ErrorText", "LimitHit", "Result", "Usage", "UsageNow")
 _HOMES.update(dict.fromkeys(_RESULT, "result"))
 

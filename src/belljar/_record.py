@@ -29,6 +29,7 @@ class Record:
 
     _fields: tuple[str, ...] = ()  # not a field: the names of them, filled in per class
     _defaults: dict[str, Any] = {}  # noqa: RUF012 - replaced per class, never mutated
+    _names: frozenset[str] = frozenset()  # the fields once more, to be compared with
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -38,26 +39,16 @@ class Record:
             **cls._defaults,
             **{name: cls.__dict__[name] for name in own if name in cls.__dict__},
         }
+        cls._names = frozenset(cls._fields)
 
     if not TYPE_CHECKING:
 
         def __init__(self, *args, **kwargs):
-            fields = self._fields
-            if len(args) > len(fields):
-                raise TypeError(
-                    f"{type(self).__name__} takes {len(fields)} values, got {len(args)}"
-                )
-            values = dict(self._defaults)
-            values.update(zip(fields, args, strict=False))
-            for name, value in kwargs.items():
-                if name not in fields:
-                    raise TypeError(f"{type(self).__name__} has no field {name!r}")
-                if name in fields[: len(args)]:
-                    raise TypeError(f"{type(self).__name__} got two values for {name!r}")
-                values[name] = value
-            missing = [name for name in fields if name not in values]
-            if missing:
-                raise TypeError(f"{type(self).__name__} lacks {', '.join(missing)}")
+            cls = type(self)
+            values = {**cls._defaults, **dict(zip(cls._fields, args, strict=False)), **kwargs}
+            # A live call makes twenty of these: the usual case is two comparisons.
+            if values.keys() != cls._names or (args and (kwargs or len(args) > len(values))):
+                cls._refuse(args, kwargs, values)
             self.__dict__.update(values)
             check = getattr(self, "__post_init__", None)
             if check is not None:
@@ -83,4 +74,24 @@ class Record:
 
     def replace(self, **changes: Any) -> Self:
         """The same value with some fields changed.  Unknown fields are a ``TypeError``."""
-        return type(self)(**{**{name: getattr(self, name) for name in self._fields}, **changes})
+        kept = self.__dict__
+        if kept.keys() != self._names:  # some classes remember more
+            kept = {name: kept[name] for name in self._fields}
+        return type(self)(**{**kept, **changes})
+
+    @classmethod
+    def _refuse(
+        cls, args: tuple[object, ...], kwargs: dict[str, Any], values: dict[str, Any]
+    ) -> None:
+        """Raise ``TypeError`` where the arguments do not give each field one value."""
+        fields = cls._fields
+        if len(args) > len(fields):
+            raise TypeError(f"{cls.__name__} takes {len(fields)} values, got {len(args)}")
+        for name in kwargs:
+            if name not in fields:
+                raise TypeError(f"{cls.__name__} has no field {name!r}")
+            if name in fields[: len(args)]:
+                raise TypeError(f"{cls.__name__} got two values for {name!r}")
+        missing = [name for name in fields if name not in values]
+        if missing:
+            raise TypeError(f"{cls.__name__} lacks {', '.join(missing)}")

@@ -3,6 +3,7 @@
 BelljarError
  ├ PolicyError(ValueError)   the policy contradicts itself; names the key
  ├ UnsupportedError          this machine cannot enforce it; nothing ran
+ ├ ClosedError               you closed it, or its guest has ended
  ├ SandboxFailure            our machinery failed
  │  ├ SetupFailed            a zygote or guest could not be made
  │  ├ WorkerDied             a zygote or guest went away under us
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BelljarError",
+    "ClosedError",
     "Denied",
     "GuestCrashed",
     "GuestError",
@@ -94,6 +96,13 @@ class UnsupportedError(BelljarError):
         for line in self.remedy:
             text += f"\n  remedy:  {line}"
         super().__init__(text)
+
+
+class ClosedError(BelljarError):
+    """A sandbox that takes no more runs: closed, or its guest has ended.
+
+    ``reset`` gives an open sandbox whose guest has ended a fresh one.
+    """
 
 
 class SandboxFailure(BelljarError):

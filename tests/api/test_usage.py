@@ -10,7 +10,7 @@ import pytest
 import belljar
 from belljar import Limits, Policy, UsageNow, WorkerDied
 from belljar.drivers.blocking import USAGE_S
-from belljar.engine.attempt import Attempt
+from belljar.engine.life import Life
 from belljar.kernel import process
 
 MIB = 2**20
@@ -61,13 +61,13 @@ def test_after_a_listener_returned_errors_are_belljars_own_again(
     """K10: typed, although a function of the application's was called before."""
     seen: list[UsageNow] = []
 
-    def fail(attempt: Attempt, now: float) -> bool:
+    def fail(attempt: Life, now: float) -> bool:
         process.open_pidfd(-1)
         return False
 
     def listen(now: UsageNow) -> None:
         seen.append(now)
-        monkeypatch.setattr(Attempt, "wants_memory", fail)
+        monkeypatch.setattr(Life, "wants_memory", fail)
 
     code = "import time\nwhile True: time.sleep(0.01)"
     with pytest.raises(WorkerDied, match="pidfd_open"):

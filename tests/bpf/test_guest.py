@@ -589,3 +589,57 @@ def test_a_run_imports_nothing_heavy() -> None:
     )
     extra = {name for name in done.stdout.split() if not name.startswith("belljar")}
     assert extra <= {"__future__", "_struct", "errno", "struct"}
+
+
+@both
+@pytest.mark.parametrize("confined", ["own pid", "namespace", "processes"])
+def test_M1_who_is_stopped_between_runs_cannot_let_itself_go_on(name: str, confined: str) -> None:
+    """SIGCONT comes by kill, or by a timer that was made to send it."""
+    free = {
+        "own pid": FilterFeatures(name, own_pid=7),
+        "namespace": FilterFeatures(name, sandboxed_signals=True),
+        "processes": FilterFeatures(name, sandboxed_signals=True, processes=True),
+    }[confined]
+    kept = free.replace(continues=False)
+    sigcont, pid = 18, 7
+    calls = {"kill": (pid,), "tgkill": (pid, pid)}
+    if confined != "own pid":
+        calls["tkill"] = (pid,)
+    for call, target in calls.items():
+        assert answer(free, call, *target, sigcont) == ALLOW
+        for above in (0, GARBAGE):
+            assert answer(kept, call, *target, sigcont | above) == EPERM
+        for number in (0, 2, 9, 15, 17, 19):
+            assert answer(kept, call, *target, number) == ALLOW
+            assert answer(kept, call, *target, number) == answer(free, call, *target, number)
+    for target in (0, -1, -7):  # groups
+        assert answer(kept, "kill", target & 0xFFFF_FFFF, sigcont) == EPERM
+    for clock in (0, 1, 7):
+        assert answer(free, "timer_create", clock) == ALLOW
+        assert answer(kept, "timer_create", clock) == EPERM
+    for call in ("setitimer", "alarm", "timerfd_create"):
+        if call in arch(name).table:
+            assert answer(kept, call) == answer(free, call) == ALLOW, "their signals wait"
+    for call in ("rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal"):
+        assert answer(kept, call, pid, sigcont) != ALLOW
+
+
+@both
+def test_M1_no_descriptor_sends_a_signal_of_the_guests_choice(name: str) -> None:
+    """F_SETOWN, F_SETSIG, F_SETOWN_EX, F_NOTIFY, F_SETLEASE; PR_SET_PDEATHSIG."""
+    kept = FilterFeatures(name, sandboxed_signals=True, processes=True, continues=False)
+    for command in (8, 10, 15, 1026, 1024):
+        assert answer(kept, "fcntl", 1, command, 18) != ALLOW
+    assert answer(kept, "prctl", 1, 18) != ALLOW
+    # The signal that tells of a child's end is SIGCHLD and no other.
+    assert answer(kept, "clone", 17) == ALLOW
+    assert answer(kept, "clone", 18) != ALLOW
+
+
+@both
+def test_M1_without_timers_nothing_else_differs(name: str) -> None:
+    for free in every_features(name):
+        kept = free.replace(continues=False)
+        for call in arch(name).table:
+            if call not in ("timer_create", "kill", "tkill", "tgkill"):
+                assert answer(kept, call) == answer(free, call), call

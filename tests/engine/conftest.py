@@ -1,11 +1,11 @@
-"""A host and a guest around one ``Attempt``, without processes: events by hand, a clock by hand."""
+"""A host and a guest around one ``Life``, without processes: events by hand, a clock by hand."""
 
 from __future__ import annotations
 
 import pytest
 
 from belljar.engine import events as e
-from belljar.engine.attempt import Attempt
+from belljar.engine.life import Life
 from belljar.policy import Limits
 from belljar.wire.connection import Connection
 from belljar.wire.events import Denial, Denied, ErrorText, Finished, Ready, Run
@@ -16,21 +16,21 @@ START = 1000.0  # the monotonic clock starts anywhere
 
 
 class Scene:
-    """One attempt, its clock, the guest's end of the wire, and all instructions so far."""
+    """One life, its clock, the guest's end of the wire, and all instructions so far."""
 
     def __init__(self, **limits: float) -> None:
         self.limits = Limits(**limits)
         self.now = START
         self.budget = Budget(memory_bytes=self.limits.value_bytes)
         self.order = Run(1, "1", "<code>", {})
-        self.attempt = Attempt(self.order, self.limits, self.budget, self.now)
+        self.life = Life(self.order, self.limits, self.budget, self.now)
         self.guest = Connection("guest")
         self.log: list[e.Instruction] = []
 
     def tell(self, event: e.Event, after: float = 0.0) -> list[e.Instruction]:
         """Let time pass, hand over an event; what the engine answers, and the wire's effect."""
         self.now += after
-        instructions = self.attempt.handle(event, self.now)
+        instructions = self.life.handle(event, self.now)
         self.log += instructions
         for instruction in instructions:
             if isinstance(instruction, e.Send):
@@ -76,9 +76,9 @@ class Scene:
         return self.tell(e.Tick(cpu_s), after)
 
     def result(self):
-        assert self.attempt.done
-        assert self.attempt.failure is None, self.attempt.failure
-        return self.attempt.result()
+        assert self.life.done
+        assert self.life.failure is None, self.life.failure
+        return self.life.result()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from belljar.engine import events as e
-from belljar.engine.attempt import Attempt
+from belljar.engine.life import Life
 from belljar.policy import Limits
 from belljar.result import STATUSES
 from belljar.wire.connection import Connection
@@ -86,22 +86,22 @@ limits = st.builds(
 )
 
 
-def check(attempt: Attempt, now: float) -> None:
+def check(life: Life, now: float) -> None:
     """What holds after every event."""
-    assert not math.isnan(attempt.deadline())
-    if attempt.done and attempt.failure is None:
-        result = attempt.result()
+    assert not math.isnan(life.deadline())
+    if life.done and life.failure is None:
+        result = life.result()
         assert result.status in STATUSES
         assert (result.limit is not None) == (result.status == "limit")
         assert result.value is None or result.status in ("ok", "limit")
-        assert result.value is None or result.status == "ok" or attempt._limits.grace_s
+        assert result.value is None or result.status == "ok" or life.turn.limits.grace_s
         assert (result.exit_code is not None) == (result.status == "exited")
         assert result.signal is None or result.status == "crashed"
 
 
-def check_throttles(attempt: Attempt, instructions: list[e.Instruction]) -> None:
+def check_throttles(life: Life, instructions: list[e.Instruction]) -> None:
     """Each stop has its way on, in turn; and who is dead, or told to end, is not held up."""
-    throttles = attempt._throttles
+    throttles = life.turn.throttles
     if throttles is None:
         return
     for stop, go in ((e.Freeze, e.Thaw), (e.HoldOutput, e.TakeOutput)):
@@ -109,22 +109,22 @@ def check_throttles(attempt: Attempt, instructions: list[e.Instruction]) -> None
         assert len(turns) <= 1
         held = throttles.frozen if stop is e.Freeze else throttles.take_at < math.inf
         assert not turns or turns[0] == held
-    if not attempt._running:
+    if not life._running:
         assert not throttles.frozen
         assert throttles.take_at == math.inf
 
 
-def tell(attempt: Attempt, event: e.Event, now: float, killed: bool, limits: Limits) -> bool:
-    instructions = attempt.handle(event, now)
-    check(attempt, now)
-    if isinstance(event, e.Tick) and not attempt.done:
-        assert attempt.deadline() > now, "a driver would spin"
+def tell(life: Life, event: e.Event, now: float, killed: bool, limits: Limits) -> bool:
+    instructions = life.handle(event, now)
+    check(life, now)
+    if isinstance(event, e.Tick) and not life.done:
+        assert life.deadline() > now, "a driver would spin"
     for one in instructions:
         if isinstance(one, e.Deliver):
             assert one.data
         if isinstance(one, e.Notify):
-            assert attempt.interrupted or attempt._limits.grace_s
-    check_throttles(attempt, instructions)
+            assert life.interrupted or life.turn.limits.grace_s
+    check_throttles(life, instructions)
     return killed or e.Kill() in instructions
 
 
@@ -132,35 +132,35 @@ def tell(attempt: Attempt, event: e.Event, now: float, killed: bool, limits: Lim
 @given(stories, limits, st.booleans())
 def test_any_story_has_an_end(story, limits, ready):
     now = 100.0
-    attempt = Attempt(ORDER, limits, BUDGET, now)
+    life = Life(ORDER, limits, BUDGET, now)
     killed = False
     delivered = 0
     if ready:
         story = [(0.0, e.LinkData(READY)), *story]
     for passed, event in story:
         now += passed
-        if attempt.failure is not None:
+        if life.failure is not None:
             break
-        killed = tell(attempt, event, now, killed, limits)
+        killed = tell(life, event, now, killed, limits)
     # Every guest ends: by itself, or because the engine has it killed at its own deadline.
     for _ in range(20_000):  # a minute's pause, looked at every 5 ms
-        if attempt.done or killed:
+        if life.done or killed:
             break
-        assert attempt.deadline() < math.inf, "nobody would ever end this guest"
-        now = max(now, attempt.deadline())
-        killed = tell(attempt, e.Tick(None), now, killed, limits)
-    assert attempt.done or killed
-    if not attempt.done:
+        assert life.deadline() < math.inf, "nobody would ever end this guest"
+        now = max(now, life.deadline())
+        killed = tell(life, e.Tick(None), now, killed, limits)
+    assert life.done or killed
+    if not life.done:
         for event in (
             e.Exited(9, 0, 0.1, 1, now),
             e.LinkClosed(),
             e.OutputClosed("stdout"),
             e.OutputClosed("stderr"),
         ):
-            tell(attempt, event, now, killed, limits)
-    assert attempt.done
-    if attempt.failure is None:
-        result = attempt.result()
+            tell(life, event, now, killed, limits)
+    assert life.done
+    if life.failure is None:
+        result = life.result()
         delivered = len(result.stdout_bytes) + len(result.stderr_bytes)
         assert delivered <= limits.output_bytes
 
@@ -169,37 +169,37 @@ def test_any_story_has_an_end(story, limits, ready):
 @given(stories, limits)
 def test_after_the_exit_a_pipe_held_elsewhere_delays_the_end_but_not_for_ever(story, limits):
     now = 100.0
-    attempt = Attempt(ORDER, limits, BUDGET, now)
-    attempt.handle(e.LinkData(READY), now)
-    attempt.handle(e.Exited(0, 0, 0.1, 1, now), now)
+    life = Life(ORDER, limits, BUDGET, now)
+    life.handle(e.LinkData(READY), now)
+    life.handle(e.Exited(0, 0, 0.1, 1, now), now)
     for passed, event in story:
-        if attempt.done:
+        if life.done:
             break
         now += min(passed, 0.01)
-        tell(attempt, event, now, False, limits)
+        tell(life, event, now, False, limits)
     for _ in range(3):
-        if attempt.done:
+        if life.done:
             return
-        assert attempt.deadline() < math.inf
-        now = max(now, attempt.deadline())
-        tell(attempt, e.Tick(None), now, False, limits)
-    assert attempt.done
+        assert life.deadline() < math.inf
+        now = max(now, life.deadline())
+        tell(life, e.Tick(None), now, False, limits)
+    assert life.done
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=4))
 def test_any_bytes_from_the_guest_are_an_outcome(data, cuts):
     """Line one of the wire's contract, seen from the engine: never another exception."""
-    attempt = Attempt(ORDER, Limits(), BUDGET, 1.0)
-    attempt.handle(e.LinkData(READY), 1.0)
+    life = Life(ORDER, Limits(), BUDGET, 1.0)
+    life.handle(e.LinkData(READY), 1.0)
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     for first, last in itertools.pairwise(edges):
-        attempt.handle(e.LinkData(data[first:last]), 1.0)
+        life.handle(e.LinkData(data[first:last]), 1.0)
     for event in (e.LinkClosed(), e.OutputClosed("stdout"), e.OutputClosed("stderr")):
-        attempt.handle(event, 1.0)
-    attempt.handle(e.Exited(0, 0, 0.1, 1, 2.0), 2.0)
-    assert attempt.done
-    assert attempt.result().status in ("crashed", "exited")
+        life.handle(event, 1.0)
+    life.handle(e.Exited(0, 0, 0.1, 1, 2.0), 2.0)
+    assert life.done
+    assert life.result().status in ("crashed", "exited")
 
 
 @pytest.mark.parametrize("threads", [0, 16, 4096])
@@ -207,11 +207,11 @@ def test_any_bytes_from_the_guest_are_an_outcome(data, cuts):
 def test_the_cpu_clock_is_read_seldom_and_in_time(threads, cores):
     """A busy guest is caught within a few milliseconds of its limit, by few questions (R2)."""
     cores = min(cores, threads + 1)
-    attempt = Attempt(ORDER, Limits(cpu_s=5, wall_s=60, threads=threads), BUDGET, 0.0)
-    attempt.handle(e.LinkData(READY), 0.0)
+    life = Life(ORDER, Limits(cpu_s=5, wall_s=60, threads=threads), BUDGET, 0.0)
+    life.handle(e.LinkData(READY), 0.0)
     now, questions = 0.0, 0
-    while not attempt.handle(e.Tick(now * cores), now):
+    while not life.handle(e.Tick(now * cores), now):
         questions += 1
-        now = attempt.deadline()
+        now = life.deadline()
     assert now * cores == pytest.approx(5, abs=0.02)
     assert questions < 600

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from belljar.engine import events as e
-from belljar.engine.attempt import (
+from belljar.engine.life import (
     MEMORY_CHECK_MOST_S,
     MEMORY_CHECK_S,
     MEMORY_SHARE,
-    Attempt,
+    Life,
 )
 from belljar.result import LimitHit
 
@@ -23,7 +23,7 @@ def watched(scene):
 
     def make(**limits):
         sc = scene(**limits)
-        sc.attempt = Attempt(sc.order, sc.limits, sc.budget, sc.now, watch_memory=True)
+        sc.life = Life(sc.order, sc.limits, sc.budget, sc.now, watch_memory=True)
         sc.start()
         return sc
 
@@ -47,47 +47,47 @@ def test_memory_over_the_limit_ends_the_run_with_what_was_used(watched):
 
 def test_nobody_looks_unless_asked_to(started):
     sc = started()
-    assert not sc.attempt.wants_memory(sc.now + 3600)
-    assert sc.attempt.deadline() > sc.now + MEMORY_CHECK_S
+    assert not sc.life.wants_memory(sc.now + 3600)
+    assert sc.life.deadline() > sc.now + MEMORY_CHECK_S
 
 
 def test_the_next_look_is_due_after_the_interval(watched):
     sc = watched()
-    assert sc.attempt.wants_memory(sc.now)
+    assert sc.life.wants_memory(sc.now)
     look(sc, MIB)
-    assert not sc.attempt.wants_memory(sc.now)
-    assert sc.attempt.deadline() == pytest.approx(sc.now + MEMORY_CHECK_S)
-    assert sc.attempt.wants_memory(sc.now + MEMORY_CHECK_S)
+    assert not sc.life.wants_memory(sc.now)
+    assert sc.life.deadline() == pytest.approx(sc.now + MEMORY_CHECK_S)
+    assert sc.life.wants_memory(sc.now + MEMORY_CHECK_S)
 
 
 def test_a_dear_look_is_taken_more_seldom(watched):
     """However large the guest is, looking costs no more than its share of a core."""
     sc = watched(cpu_s=3600, wall_s=3600)
     look(sc, MIB, cost_s=0.004)
-    assert sc.attempt.deadline() == pytest.approx(sc.now + 0.004 / MEMORY_SHARE)
+    assert sc.life.deadline() == pytest.approx(sc.now + 0.004 / MEMORY_SHARE)
 
 
 def test_no_guest_makes_looking_so_dear_that_it_is_left_alone(watched):
     sc = watched(cpu_s=3600, wall_s=3600)
     look(sc, MIB, cost_s=10.0)
-    assert sc.attempt.deadline() == pytest.approx(sc.now + MEMORY_CHECK_MOST_S)
+    assert sc.life.deadline() == pytest.approx(sc.now + MEMORY_CHECK_MOST_S)
 
 
 def test_a_look_that_finds_nothing_is_no_reason_to_look_at_once_again(watched):
     sc = watched()
     look(sc, None)
-    assert not sc.attempt.wants_memory(sc.now)
-    assert sc.attempt.deadline() > sc.now
+    assert not sc.life.wants_memory(sc.now)
+    assert sc.life.deadline() > sc.now
 
 
 def test_somebody_looks_until_the_end(watched):
     """After its last word, or once its output is cut, a guest has a moment to end in."""
     sc = watched(memory_bytes=64 * MIB)
     sc.finish(value=1)
-    assert sc.attempt.wants_memory(sc.now)
-    assert sc.attempt.deadline() <= sc.now
+    assert sc.life.wants_memory(sc.now)
+    assert sc.life.deadline() <= sc.now
     assert look(sc, 65 * MIB) == KILL
-    assert not sc.attempt.wants_memory(sc.now + 1)
+    assert not sc.life.wants_memory(sc.now + 1)
     sc.exit(signal=9)
     assert sc.result().status == "ok"  # the last word was said before
 
@@ -96,7 +96,7 @@ def test_cpu_is_checked_as_if_every_process_were_busy(started):
     """Four processes and one thread reach the limit in a fifth of the time."""
     sc = started(cpu_s=5, wall_s=100, processes=4, threads=0)
     sc.tick(cpu_s=0.0)
-    assert sc.attempt.deadline() == pytest.approx(sc.now + 1.0)
+    assert sc.life.deadline() == pytest.approx(sc.now + 1.0)
 
 
 # --- with a cgroup ---------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def test_ok_with_value_output_and_usage(started):
     sc.tell(e.Output("stderr", b"!"))
     assert kinds(sc.finish(value={"a": (1, 2)})) == ["Send"]
     assert sc.guest.state == "CLOSED"
-    assert not sc.attempt.done
+    assert not sc.life.done
     sc.now += 0.5
     sc.exit(cpu_s=0.25)
     result = sc.result()
@@ -219,7 +219,7 @@ def test_output_over_the_limit_is_cut_flagged_and_ended_gently(started):
     sc.tell(e.Output("stderr", b"123456"))
     instructions = sc.tell(e.Output("stdout", b"abcdefgh"))
     assert instructions == [e.Deliver("stdout", b"abcd"), e.StopReading()]
-    assert sc.attempt.deadline() == pytest.approx(sc.now + 0.25)
+    assert sc.life.deadline() == pytest.approx(sc.now + 0.25)
     sc.raise_("BrokenPipeError")  # its finally blocks ran
     sc.exit(code=1)
     result = sc.result()
@@ -283,7 +283,7 @@ def test_output_costs_the_host_what_it_is(started):
     tracemalloc.start()
     try:
         for _ in range(50_000):
-            sc.attempt.handle(e.Output("stdout", b"x"), sc.now)
+            sc.life.handle(e.Output("stdout", b"x"), sc.now)
         grown = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
@@ -298,16 +298,16 @@ def test_a_zygote_that_does_not_report_the_end_is_given_up(started):
     sc = started()
     assert sc.tell(e.Interrupted()) == KILL
     sc.tell(e.Tick(None), 29.0)
-    assert not sc.attempt.done
+    assert not sc.life.done
     sc.tell(e.Tick(None), 2.0)
-    assert isinstance(sc.attempt.failure, WorkerDied)
-    assert sc.attempt.failure.retryable
+    assert isinstance(sc.life.failure, WorkerDied)
+    assert sc.life.failure.retryable
 
 
 def test_garbage_is_a_violation_and_ends_it(started):
     sc = started()
     assert sc.tell(e.LinkData(b"\0\0\0\5\xff12345")) == KILL
-    assert sc.attempt.deadline() >= sc.now + 10  # only the zygote's silence would end it
+    assert sc.life.deadline() >= sc.now + 10  # only the zygote's silence would end it
     sc.exit(signal=9)
     result = sc.result()
     assert (result.status, result.error.type) == ("crashed", "GuestProtocolError")
@@ -375,7 +375,7 @@ def test_a_last_word_after_the_kill_does_not_undo_the_limit(started):
     sc = started(wall_s=1)
     assert sc.tick(1.1) == KILL
     assert sc.finish(value="too late") == []
-    assert sc.attempt.deadline() >= sc.now + 10  # only the zygote's silence would end it
+    assert sc.life.deadline() >= sc.now + 10  # only the zygote's silence would end it
     sc.exit(signal=9)
     result = sc.result()
     assert (result.status, result.limit.name, result.value) == ("limit", "wall", None)
@@ -422,7 +422,7 @@ def test_violation_before_every_limit(started):
     sc.tell(e.LinkData(b"\xff" * 40))
     sc.tell(e.Output("stdout", b"12345"))
     assert sc.tick(5, cpu_s=50) == []
-    assert sc.attempt.deadline() >= sc.now + 10  # only the zygote's silence would end it
+    assert sc.life.deadline() >= sc.now + 10  # only the zygote's silence would end it
     sc.exit(signal=9)
     assert (sc.result().status, sc.result().limit) == ("crashed", None)
 
@@ -451,8 +451,8 @@ def test_a_kill_before_the_pidfd_is_known_is_sent_again(scene):
 def test_spawn_failed(scene):
     sc = scene()
     sc.tell(e.SpawnFailed("landlock", 22, "Invalid argument"))
-    assert sc.attempt.done
-    failure = sc.attempt.failure
+    assert sc.life.done
+    failure = sc.life.failure
     assert isinstance(failure, SetupFailed)
     assert (failure.stage, failure.retryable) == ("landlock", False)
     assert "Invalid argument" in str(failure)
@@ -462,15 +462,15 @@ def test_spawn_failed(scene):
 def test_a_machine_short_of_something_may_be_tried_again(scene, errno):
     sc = scene()
     sc.tell(e.SpawnFailed("fork", errno, "no more"))
-    assert sc.attempt.failure.retryable
+    assert sc.life.failure.retryable
 
 
 def test_zygote_gone(started):
     sc = started()
     sc.tell(e.ZygoteGone())
-    assert sc.attempt.done
-    assert isinstance(sc.attempt.failure, WorkerDied)
-    assert sc.attempt.failure.retryable
+    assert sc.life.done
+    assert isinstance(sc.life.failure, WorkerDied)
+    assert sc.life.failure.retryable
 
 
 def test_a_zygote_that_goes_after_its_report_is_no_failure(started):
@@ -487,8 +487,8 @@ def test_never_ready(scene):
     sc.tell(e.Spawned(sc.now))
     assert sc.tick(29) == []
     assert sc.tick(2) == KILL
-    assert isinstance(sc.attempt.failure, SetupFailed)
-    assert sc.attempt.failure.retryable
+    assert isinstance(sc.life.failure, SetupFailed)
+    assert sc.life.failure.retryable
 
 
 def test_an_end_before_the_code_was_handed_over_is_our_failure(scene):
@@ -497,7 +497,7 @@ def test_an_end_before_the_code_was_handed_over_is_our_failure(scene):
     sc.tell(e.Spawned(sc.now))
     sc.tell(e.Output("stderr", b"Traceback: no memory\n"))
     sc.exit(code=1)
-    failure = sc.attempt.failure
+    failure = sc.life.failure
     assert isinstance(failure, SetupFailed)
     assert "exit code 1" in str(failure)
     assert "no memory" in str(failure)
@@ -511,8 +511,8 @@ def test_a_guest_that_somebody_kills_before_it_is_ready_may_be_tried_again(
     sc = scene()
     sc.tell(e.Spawned(sc.now))
     sc.exit(signal=signal)
-    assert isinstance(sc.attempt.failure, SetupFailed)
-    assert sc.attempt.failure.retryable is retryable
+    assert isinstance(sc.life.failure, SetupFailed)
+    assert sc.life.failure.retryable is retryable
 
 
 def test_ready_that_is_read_after_the_exit_gets_no_code(scene):
@@ -523,14 +523,14 @@ def test_ready_that_is_read_after_the_exit_gets_no_code(scene):
     sc.tell(e.Exited(9, 0, 0.0, 1, sc.now))
     assert sc.tell(e.LinkData(ready)) == []
     sc.close()
-    assert isinstance(sc.attempt.failure, SetupFailed)
-    assert "signal 9" in str(sc.attempt.failure)
+    assert isinstance(sc.life.failure, SetupFailed)
+    assert "signal 9" in str(sc.life.failure)
 
 
 def test_interrupted(started):
     sc = started()
     assert sc.tell(e.Interrupted()) == KILL
-    assert sc.attempt.interrupted
+    assert sc.life.interrupted
     sc.exit(signal=9)
     assert sc.result().signal == 9
 
@@ -540,19 +540,19 @@ def test_interrupted_after_the_exit_still_ends(started):
     sc.tell(e.Exited(0, 0, 0.1, 1, sc.now))
     assert sc.tell(e.Interrupted()) == []
     sc.tick(1.1)
-    assert sc.attempt.done
+    assert sc.life.done
 
 
 def test_a_pipe_that_somebody_else_holds_does_not_hold_the_result(started):
     sc = started()
     sc.finish(value=1)
     sc.tell(e.Exited(0, 0, 0.1, 1, sc.now))
-    assert not sc.attempt.done
-    assert sc.attempt.deadline() == pytest.approx(sc.now + 1)
+    assert not sc.life.done
+    assert sc.life.deadline() == pytest.approx(sc.now + 1)
     sc.tick(1.1)
     assert sc.result().value == 1
 
 
 def test_the_result_of_a_run_that_goes_on_is_a_mistake(started):
     with pytest.raises(AssertionError):
-        started().attempt.result()
+        started().life.result()

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from belljar.engine import events as e
-from belljar.engine.attempt import OVER, SIGINT
+from belljar.engine.life import OVER, SIGINT
 from belljar.result import LimitHit
 from belljar.wire.events import ErrorText, Ready
 
@@ -50,7 +50,7 @@ def test_cpu_is_told_first_and_bounded_by_the_same_grace(started):
 def test_the_clock_of_the_processor_is_read_in_time_during_the_grace(started):
     sc = started(wall_s=1, cpu_s=1.2, grace_s=10, threads=0)
     assert sc.tick(1.1, cpu_s=1.1) == TOLD
-    assert sc.attempt.deadline() - sc.now < 10.1 - 1e-9
+    assert sc.life.deadline() - sc.now < 10.1 - 1e-9
 
 
 def test_processor_time_that_is_left_is_had_during_a_grace_of_the_wall(started):
@@ -165,7 +165,7 @@ def test_a_notice_before_the_pidfd_is_known_is_sent_again(scene):
 def test_a_soft_interrupt_is_told_and_killed_after_its_grace(started):
     sc = started(wall_s=60)
     assert sc.tell(e.Interrupted(1.0)) == [e.Notify(SIGINT)]
-    assert sc.attempt.interrupted
+    assert sc.life.interrupted
     sc.tick(0.9)
     assert KILL[0] not in sc.log
     assert sc.tick(0.2) == KILL
@@ -257,7 +257,7 @@ def test_a_single_pause_is_bounded_while_it_lasts(started):
     """A driver that goes on turning meanwhile has its deadline."""
     sc = started(wall_s=1, pause_s=2)
     sc.tell(e.Paused(), 0.5)
-    assert min(sc.attempt.deadline(), sc.attempt.ends_at()) <= sc.now + 2.5
+    assert min(sc.life.deadline(), sc.life.ends_at()) <= sc.now + 2.5
     assert sc.tick(2.4) == []
     assert sc.tick(0.2) == KILL
     sc.exit(signal=9)

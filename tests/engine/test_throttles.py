@@ -55,7 +55,7 @@ class Burner:
     def run(self, seconds: float) -> None:
         until = self.sc.now + seconds
         while self.sc.now < until:
-            after = max(self.sc.attempt.deadline() - self.sc.now, 0.001)
+            after = max(self.sc.life.deadline() - self.sc.now, 0.001)
             if not self.frozen:
                 self.cpu_s += after * self.threads
             self.looks += 1
@@ -88,7 +88,7 @@ def test_an_idle_guest_saves_up_one_period_and_no_more(started):
 @pytest.mark.parametrize(("threads", "cores"), [(0, 1.0), (16, 17.0), (16, 1024.0)])
 def test_what_cannot_be_exceeded_is_not_watched(started, threads, cores):
     sc = started(wall_s=60, cpu_s=60, threads=threads, cpu_cores=cores)
-    assert sc.attempt.deadline() - sc.now > 1
+    assert sc.life.deadline() - sc.now > 1
     assert sc.tick(1, cpu_s=50) == []
 
 
@@ -102,7 +102,7 @@ def test_a_guest_that_lets_itself_go_on_is_stopped_again_and_then_ended(started)
     sc = started(wall_s=600, cpu_s=600, cpu_cores=0.1)
     assert sc.tick(0.1, cpu_s=0.2) == FREEZE
     assert sc.tick(0.02, cpu_s=0.21) == FREEZE
-    assert sc.attempt.deadline() <= sc.now + 0.021
+    assert sc.life.deadline() <= sc.now + 0.021
     assert sc.tick(0.02, cpu_s=0.21) == [], "it stands still now"
     assert sc.tick(0.5, cpu_s=0.7) == FREEZE
     assert sc.tick(0.5, cpu_s=1.2) == [e.Kill()]
@@ -128,7 +128,7 @@ def frozen(started, **limits):
 
 def test_the_wall_goes_on_while_it_stands_still(started):
     sc = frozen(started)
-    assert sc.attempt.deadline() <= sc.now + 10
+    assert sc.life.deadline() <= sc.now + 10
     assert sc.tick(9.95, cpu_s=1.0) == [e.Kill()], "SIGKILL ends a stopped process, too"
     sc.exit(signal=9)
     assert sc.result().limit.name == "wall"
@@ -182,10 +182,10 @@ class Flood:
         until = self.sc.now + seconds
         while self.sc.now < until:
             while not self.held:
-                piece = b"x" * self.sc.attempt.most_output(self.sc.now)
+                piece = b"x" * self.sc.life.most_output(self.sc.now)
                 self.got += len(piece)
                 self.do(self.sc.tell(e.Output("stdout", piece)))
-            self.do(self.sc.tick(max(self.sc.attempt.deadline() - self.sc.now, 1e-4)))
+            self.do(self.sc.tick(max(self.sc.life.deadline() - self.sc.now, 1e-4)))
 
 
 @pytest.mark.parametrize("rate", [KIB, 10 * KIB, 300 * KIB])
@@ -203,7 +203,7 @@ def test_output_is_read_at_its_rate_and_none_is_lost(started, rate):
 
 def test_without_a_rate_the_pipe_is_read_whole(started):
     sc = started()
-    assert sc.attempt.most_output(sc.now) == 2**16
+    assert sc.life.most_output(sc.now) == 2**16
     assert sc.tell(e.Output("stdout", b"x" * 2**16)) == [e.Deliver("stdout", b"x" * 2**16)]
 
 
@@ -215,7 +215,7 @@ def held(started, **limits):
 
 def test_a_driver_that_read_more_pays_for_it(started):
     sc = held(started, wall_s=60, cpu_s=60)
-    assert sc.attempt.deadline() <= sc.now + 2
+    assert sc.life.deadline() <= sc.now + 2
     assert sc.tick(1.8) == []
     assert sc.tick(0.2) == [e.TakeOutput()]
 
@@ -242,7 +242,7 @@ def test_every_end_opens_the_pipes(started, how):
     else:
         instructions = sc.tell(e.Interrupted(1.0))
     assert e.TakeOutput() in instructions
-    assert sc.attempt.most_output(sc.now) == 2**16
+    assert sc.life.most_output(sc.now) == 2**16
     assert sc.tell(e.Output("stdout", b"x" * 2**16)) == [e.Deliver("stdout", b"x" * 2**16)]
 
 

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from belljar import Denial, Policy, Result
-from belljar.engine import attempt
+from belljar.engine import life
 from belljar.errors import SetupFailed
 from belljar.testing.hostile_peer import READY, Peer, denied, finished, forge, play
 
@@ -155,7 +155,7 @@ def test_K1_an_answer_cut_at_any_byte_is_none() -> None:
 def test_K1_a_guest_that_never_gets_ready_is_our_failure_and_is_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(attempt, "START_S", 0.2)
+    monkeypatch.setattr(life, "START_S", 0.2)
     before = {p.pid for p in descendants()}
     with pytest.raises(SetupFailed, match="not ready in time"):
         play(lambda _: time.sleep(60))
@@ -254,7 +254,7 @@ def test_K1_a_flood_is_cut_off_within_the_bound(how: str) -> None:
         result = play(in_a_run(then=FLOODS[how]), policy)
     cut = result.limit is not None and result.limit.name == "output"
     assert broke(result) or cut or result.value == "first"
-    assert len(result.denials) <= attempt.MOST_DENIALS
+    assert len(result.denials) <= life.MOST_DENIALS
     assert host.peak_bytes < bound(policy.limits)
 
 

@@ -17,7 +17,7 @@ from ..drivers.zygotes import Zygote
 from ..errors import PolicyError, SetupFailed
 from ..kernel.probe import probe_quick, probe_support
 from ..plan.code import Code
-from ..plan.make import make_plan
+from ..plan.make import for_many_runs, make_plan
 from ..plan.root import SHARED_MEMORY, Place, loaders
 from ..plan.support import assume_isolated
 from ..plan.whitelist import STARTS_WITH, decide
@@ -92,6 +92,7 @@ class Prepared:
     ) -> None:
         self.plan = plan
         self.preload = preload
+        self._many: tuple[Plan, list[Any], dict[str, Any]] | None = None
         # Guests of two policies may share a zygote where their roots are alike, and the
         # granted places are still those that it mounted.
         self.places = places
@@ -121,9 +122,18 @@ class Prepared:
             "writable": [*own, "/dev/null", *write],
             "processes": plan.limits.processes,
             "unix_sockets": plan.filter.unix_sockets,
+            "keep": False,
             "taken": [*RESERVED_TREES, *RESERVED_ROOTS],
             "never": list(REFUSED_HOST_TREES),
         }
+
+    def for_many_runs(self) -> tuple[Plan, list[Any], dict[str, Any]]:
+        """Plan, steps and agent settings of a guest that stays; made once."""
+        if self._many is None:
+            plan = for_many_runs(self.plan)
+            steps = [step.as_list() for step in plan.guest]
+            self._many = (plan, steps, {**self.agent_settings, "keep": True})
+        return self._many
 
 
 def identity(places: tuple[Place, ...]) -> tuple[tuple[int, int], ...]:

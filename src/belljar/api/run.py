@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..drivers.interrupts import Interrupts
-    from ..drivers.zygotes import Zygote
+    from ..drivers.zygotes import GuestEnds, Zygote
+    from ..plan.steps import Plan
     from ..result import Result, UsageNow
 
 MAX_SOURCE_BYTES = 16 * 2**20  # above any program a person or a model writes in one piece
@@ -84,12 +85,12 @@ def run(
         # A lack of namespaces may be one for ever, so that it is worth a look.
         if error.retryable and error.stage != "unshare":
             raise
-        if error.stage == "preload" or not _another_machine():
+        if error.stage == "preload" or not another_machine():
             raise
     return _with_shared(order, policy, modules, feed, on_output, on_usage)
 
 
-def _another_machine() -> bool:
+def another_machine() -> bool:
     """Whether this is another machine than assumed; one that cannot even be looked at is not."""
     try:
         return machine.reconsider()
@@ -116,9 +117,18 @@ def _with_shared(
     on_usage: Callable[[UsageNow], object] | None,
 ) -> Result:
     began = time.monotonic()
+    prepared, zygote = borrow(policy, preload)
+    try:
+        return execute(prepared, zygote, order, feed, on_output, began, on_usage=on_usage)
+    finally:
+        machine.release(zygote)
+
+
+def borrow(policy: Policy, preload: tuple[str, ...]) -> tuple[machine.Prepared, Zygote]:
+    """The plan for a policy and a zygote for it, which is the caller's until its release."""
     try:
         prepared = machine.prepare(policy, preload)
-        zygote = machine.shared(prepared)
+        return prepared, machine.shared(prepared)
     except (OSError, MemoryError) as error:
         from ..drivers.trouble import typed
 
@@ -126,10 +136,6 @@ def _with_shared(
         if failure is error:
             raise
         raise failure from error
-    try:
-        return execute(prepared, zygote, order, feed, on_output, began, on_usage=on_usage)
-    finally:
-        machine.release(zygote)
 
 
 def run_own(
@@ -146,7 +152,7 @@ def run_own(
             own.prepared, own.zygote, order, feed, on_output, own.began, interrupts, own=True
         )
     except SetupFailed as error:
-        if (error.retryable and error.stage != "unshare") or not _another_machine():
+        if (error.retryable and error.stage != "unshare") or not another_machine():
             raise
     with machine.Own(policy) as again:
         return execute(
@@ -172,16 +178,8 @@ def execute(
     the command's, whose process has one thread and no secrets.
     """
     plan = prepared.plan
-    group = machine.make_group(plan, zygote, fork=own)
     requested = time.monotonic()
-    ends = zygote.request(
-        prepared.steps,
-        machine.filter_program(plan.filter),
-        plan.filter.own_pid,
-        stdin=bool(feed.pending) or feed.fd is not None,
-        several=plan.limits.processes > 0,
-        group=group,
-    )
+    ends = request_guest(plan, prepared.steps, zygote, feed, own=own)
     budget = Budget(memory_bytes=plan.limits.value_bytes)
     order = order.replace(settings=prepared.agent_settings)
     return blocking.run(
@@ -196,6 +194,20 @@ def execute(
         requested,
         interrupts,
         on_usage=on_usage,
+    )
+
+
+def request_guest(
+    plan: Plan, steps: list[Any], zygote: Zygote, feed: blocking.Feed, *, own: bool = False
+) -> GuestEnds:
+    """Ask a zygote for a guest under a plan; ``steps`` are the plan's, as plain data."""
+    return zygote.request(
+        steps,
+        machine.filter_program(plan.filter),
+        plan.filter.own_pid,
+        stdin=bool(feed.pending) or feed.fd is not None,
+        several=plan.limits.processes > 0,
+        group=machine.make_group(plan, zygote, fork=own),
     )
 
 
@@ -245,6 +257,9 @@ def make_order(
 
 def _check_size(order: Run) -> None:
     """Everything has to fit into one message; if it does not, the largest part is to blame."""
+    small = len(order.code) < MESSAGE.frame_bytes // 8 and len(order.argv) < 2
+    if small and not order.inputs and not order.files:
+        return  # a character takes four bytes at most; encoding it to see is 40 us of a live run
     parts = {"code": order.code, "inputs": order.inputs, "argv": order.argv, "files": order.files}
     sizes: dict[str, int] = {}
     for key, part in parts.items():

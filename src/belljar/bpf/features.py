@@ -27,6 +27,7 @@ class FilterFeatures(Record):
     process that may be signalled.  ``sandboxed_signals``: a PID namespace or Landlock's
     signal scope already confines them.  ``system_info``: sysinfo.  ``uname``: False makes
     it EPERM, which hides the kernel release where the Python layer answers instead.
+    ``continues``: it may let itself go on when it is stopped, by a POSIX timer or by kill with SIGCONT.
     """
 
     arch: str
@@ -40,6 +41,7 @@ class FilterFeatures(Record):
     sandboxed_signals: bool = False
     system_info: bool = False
     uname: bool = True
+    continues: bool = True
 
     def __post_init__(self) -> None:
         if self.own_pid is not None and not 1 <= self.own_pid <= 0x7FFF_FFFF:

@@ -215,12 +215,15 @@ def _tasks(features: FilterFeatures) -> dict[str, Rule]:
 
 # -- signals ---------------------------------------------------------------------------
 
+_SIGCONT = 18
+
 
 def _signals(features: FilterFeatures) -> dict[str, Rule]:
     pid = Arg(0, width=32)
     if features.own_pid is not None:
-        own = _only(pid == features.own_pid)
-        return {"kill": own, "tgkill": own}  # tkill names a thread of no stated process
+        own = pid == features.own_pid
+        # tkill names a thread of no stated process
+        return _signal_rules({"kill": own, "tgkill": own}, features)
     if not features.sandboxed_signals:
         return {}
     # 0 is the caller's process group, and a group may reach out of a PID namespace: a guest
@@ -230,7 +233,19 @@ def _signals(features: FilterFeatures) -> dict[str, Rule]:
     # zygote's memory and must never run a signal handler.
     first = pid == 1
     kill = ~first if features.processes else (pid != 0) & (pid <= 0x7FFF_FFFF) & ~first
-    return {"kill": _only(kill), "tgkill": _only(~first), "tkill": _only(~first)}
+    return _signal_rules({"kill": kill, "tgkill": ~first, "tkill": ~first}, features)
+
+
+def _signal_rules(targets: dict[str, Condition], features: FilterFeatures) -> dict[str, Rule]:
+    if features.continues:
+        return {name: _only(target) for name, target in targets.items()}
+    # A guest that stays is stopped between two runs.  SIGCONT undoes that, even before a thread
+    # has taken notice of the SIGSTOP.
+    numbers = {"kill": 1, "tkill": 1, "tgkill": 2}
+    return {
+        name: _only(target & (Arg(numbers[name], width=32) != _SIGCONT))
+        for name, target in targets.items()
+    }
 
 
 # -- sockets ---------------------------------------------------------------------------
@@ -340,6 +355,10 @@ def _system(features: FilterFeatures) -> dict[str, Rule]:
         rules["getpriority"] = _only((Arg(0, width=32) == _PRIO_PROCESS) & _is_own(features, 1))
         # Negative clocks are the processor time of whatever process they encode.
         rules.update({name: _only(Arg(0, width=32) <= _INT_MAX) for name in CLOCKS})
+    if not features.continues:
+        # A guest that stays is stopped between two runs, and only the host may let it go on.
+        # setitimer stays: its signals wait as everything does.
+        rules["timer_create"] = Errno(errno.EPERM)
     granted = {"sysinfo": features.system_info, "uname": features.uname}
     rules.update({name: ALLOW for name in MACHINE if granted[name]})
     return rules

@@ -65,8 +65,16 @@ class Account:
         """The most it held, as far as the source tells."""
         raise NotImplementedError
 
+    def pids(self) -> list[int]:
+        """The processes that are known by number, where they are asked one by one."""
+        return []
+
     def signal_others(self, number: int) -> None:
         """Signal the processes of the guest beside its own, which has a pidfd."""
+
+    def stopped(self) -> bool:
+        """Whether no thread of the processes that are known by number runs."""
+        return True
 
 
 class OneProcess(Account):
@@ -84,6 +92,13 @@ class OneProcess(Account):
 
     def peak_bytes(self) -> int | None:
         return _of_any_thread(self._pid, _most_resident)
+
+    def open_figures(self) -> int | None:
+        """What ``peak_in`` reads, open: a third of the time that finding it anew takes."""
+        try:
+            return os.open(f"/proc/{self._pid}/status", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
 
 
 class ProcessTree(Account):
@@ -183,6 +198,10 @@ class ProcessTree(Account):
                     process.signal_pidfd(pidfd, number)
             finally:
                 os.close(pidfd)
+
+    def stopped(self) -> bool:
+        collects = self._roots[1:]  # the first process: not the guest's, and never stopped
+        return all(_stopped(pid) for pid in self.pids() if pid not in collects)
 
     def _is_ours(self, pid: int, pids: Sequence[int]) -> bool:
         """Whether the process under this number is the guest's: it may be another's by now.
@@ -322,10 +341,27 @@ def _threads(pid: int) -> list[int]:
         return []
 
 
+def _stopped(pid: int) -> bool:
+    """Whether every thread is stopped, dead, or will stop as soon as it leaves the kernel (D)."""
+    for task in _threads(pid):
+        fields = _read(f"/proc/{pid}/task/{task}/stat").rpartition(b")")[2].split()
+        if fields and fields[0] not in (b"T", b"t", b"D", b"Z", b"X"):
+            return False
+    return True
+
+
 def _resident(task: int) -> int | None:
     words = _read(f"/proc/{task}/statm").split()
     # One that has ended and was not waited for yet has no pages.
     return int(words[1]) * _PAGE or None if len(words) > 1 else None
+
+
+def peak_in(figures: int) -> int | None:
+    """The most memory that a process held, by its open ``/proc/PID/status``."""
+    try:
+        return _kib(os.pread(figures, _TEXT, 0), b"VmHWM:")
+    except OSError:
+        return None
 
 
 def _most_resident(task: int) -> int | None:
@@ -381,10 +417,10 @@ def _clock_s(clock: int) -> float | None:
 
 
 def _kib(text: bytes, name: bytes, unit: int = 1024) -> int | None:
-    for line in text.splitlines():
-        if line.startswith(name):
-            return int(line.split()[1]) * unit
-    return None
+    at = 0 if text.startswith(name) else text.find(b"\n" + name) + 1
+    if not at and not text.startswith(name):
+        return None
+    return int(text[at + len(name) :].split(None, 1)[0]) * unit
 
 
 def _read(path: str) -> bytes:

@@ -9,7 +9,7 @@ import select
 import time
 
 from ..engine import events as e
-from ..engine.attempt import Attempt
+from ..engine.life import Life
 from ..errors import WorkerDied
 from ..kernel import fdpass, process
 from ..wire.control import Unpacker
@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..engine.life import Order
     from ..policy import Limits
     from ..result import Result, UsageNow
     from ..wire.events import Run
@@ -30,6 +31,8 @@ _PIECE = 1 << 16  # one pipe's capacity
 _LITTLE = 512  # bytes: several lines of text
 _PATIENCE = 64  # rounds: more lines in a row than a person reads
 _REST_S = 0.001
+_MOST_LOOKS = 16  # each finds what the last one missed; a fork takes longer than a look
+_MOST_IN_A_PIPE = 1 << 20  # of /proc/sys/fs/pipe-max-size, as everywhere
 USAGE_S = 0.1  # between two calls of on_usage: more often is more than a person sees
 USAGE_SHARE = 0.1  # of one core, at most, goes into finding out for on_usage
 
@@ -66,7 +69,7 @@ def run(
     """
     loop = None
     try:
-        loop = _Loop(ends, order, limits, budget, feed, on_output, zygote, began, requested)
+        loop = Loop(ends, order, limits, budget, feed, on_output, zygote, began, requested)
         loop.on_usage = on_usage
         if interrupts is None:
             return loop.run()
@@ -84,7 +87,7 @@ def run(
             raise
         from .trouble import typed
 
-        handed_over = loop is not None and loop.attempt.wants_cpu
+        handed_over = loop is not None and loop.life.wants_cpu
         failure = typed(error, handed_over=handed_over)
         if failure is error:
             raise
@@ -96,11 +99,13 @@ def run(
         ends.close()
 
 
-class _Loop:
+class Loop:
+    """One guest, its descriptors, and the engine that decides on it."""
+
     def __init__(
         self,
         ends: GuestEnds,
-        order: Run,
+        order: Order,
         limits: Limits,
         budget: Budget,
         feed: Feed,
@@ -108,6 +113,8 @@ class _Loop:
         zygote: Zygote,
         began: float,
         requested: float,
+        *,
+        keep: bool = False,
     ) -> None:
         self.ends = ends
         self.feed = feed
@@ -115,6 +122,7 @@ class _Loop:
         self.outgoing = bytearray()
         self.clock: int | None = None
         self.in_application = False  # whether what is raised is the application's
+        self.collecting = False
         self.limits = limits
         self.account: Account | None = None  # where the clock of one process does not do
         self.sample: Sampler | None = None
@@ -129,10 +137,13 @@ class _Loop:
         self.zygote_s = asked - began
         self.ahead_s = zygote.ahead_s
         watch = limits.processes > 0 and ends.group is None
-        self.attempt = Attempt(order, limits, budget, asked, watch_memory=watch)
+        self.keep = keep
+        self.life = Life(order, limits, budget, asked, watch_memory=watch, keep=keep)
         self.watch(ends.status.fileno(), self.on_status)
         self.watch(ends.link.fileno(), self.on_link)
         for name, fd in self.open_streams():
+            if keep:
+                os.set_blocking(fd, False)  # ``collect`` reads what poll has told of
             self.watch(fd, self.reader_of(name))
 
     def watch(self, fd: int, handler: Callable[[int], None], events: int = select.POLLIN) -> None:
@@ -144,46 +155,64 @@ class _Loop:
             self.poll.unregister(fd)
 
     def run(self) -> Result:
-        attempt = self.attempt
-        while not attempt.done:
-            left = min(attempt.deadline(), self.usage_at) - time.monotonic()
-            # Rounded up: waking a millisecond early would spin until the deadline.
-            timeout = None if left > 3600 else int(max(left, 0) * 1000) + (left > 0)
-            self.bytes_read = 0
-            for fd, event in self.poll.poll(timeout):
-                handler = self.handlers.get(fd)
-                if handler is not None:
-                    handler(event)
-            # After what has arrived, because a program that finished while a slow on_output
-            # held us up has finished in time.
-            now = time.monotonic()
-            if attempt.deadline() <= now:
-                self.tick(now)
-            if self.usage_at <= now:
-                self.tell_usage(now)
-            self.pace()
-        if attempt.failure is not None:
-            raise attempt.failure
-        result = attempt.result()
-        stages = {"zygote": self.zygote_s, **result.usage.stages}
-        return result.replace(usage=result.usage.replace(stages=stages))
+        """Go on until the run is over, and return its result."""
+        while not self.life.done:
+            rest_s = self.round(self.poll.poll(self.wait_ms()))
+            if rest_s:
+                time.sleep(rest_s)
+        return self.result()
 
-    def pace(self) -> None:
-        """Rest a moment when a guest keeps waking us for next to nothing.
+    def wait_ms(self) -> int | None:
+        """For how long there is nothing to do unless something arrives."""
+        left = min(self.life.deadline(), self.usage_at) - time.monotonic()
+        # Rounded up: waking a millisecond early would spin until the deadline.
+        return None if left > 3600 else int(max(left, 0) * 1000) + (left > 0)
+
+    def round(self, found: list[tuple[int, int]]) -> float:
+        """Handle what poll found and what is due; the seconds to rest before the next round."""
+        self.bytes_read = 0
+        for fd, event in found:
+            handler = self.handlers.get(fd)
+            if handler is not None:
+                handler(event)
+        # After what has arrived, because a program that finished while a slow on_output
+        # held us up has finished in time.
+        now = time.monotonic()
+        if self.life.deadline() <= now:
+            self.tick(now)
+        if self.usage_at <= now:
+            self.tell_usage(now)
+        return self.pace()
+
+    def result(self) -> Result:
+        """The result of the run that is over; raises where it failed."""
+        if self.life.failure is not None:
+            raise self.life.failure
+        result = self.life.result()
+        if result.usage.stages:
+            stages = {"zygote": self.zygote_s, **result.usage.stages}
+            result = result.replace(usage=result.usage.replace(stages=stages))
+        return result
+
+    def pace(self) -> float:
+        """How long to rest when a guest keeps waking us for next to nothing.
 
         One byte at a time costs the host as much as the guest; a millisecond's rest lets the
         bytes gather.  Ordinary programs never come here often enough to notice.
         """
         if not 0 < self.bytes_read < _LITTLE:
             self.little = 0
-            return
+            return 0.0
         self.little += 1
-        if self.little > _PATIENCE:
-            time.sleep(_REST_S)
+        return _REST_S if self.little > _PATIENCE else 0.0
 
     def tell(self, event: e.Event) -> None:
         """Hand an event to the engine and carry out what it says."""
-        for instruction in self.attempt.handle(event, time.monotonic()):
+        self.carry_out(self.life.handle(event, time.monotonic()))
+
+    def carry_out(self, instructions: list[e.Instruction]) -> None:
+        """Do what the engine says, in order."""
+        for instruction in instructions:
             if isinstance(instruction, e.Send):
                 self.outgoing += instruction.data
                 self.flush()
@@ -194,6 +223,10 @@ class _Loop:
                     self.call(self.on_output, instruction.stream, instruction.data)
             elif isinstance(instruction, e.Notify):
                 self.ends.signal(instruction.number)
+            elif isinstance(instruction, e.Collect):
+                self.collect()
+            elif isinstance(instruction, e.Park):
+                self.park()
             elif isinstance(instruction, e.Freeze):
                 self.freeze(True)
             elif isinstance(instruction, e.Thaw):
@@ -213,11 +246,15 @@ class _Loop:
 
         What it raises is its own, and goes on to the caller as it is.
         """
-        self.attempt.handle(e.Paused(), time.monotonic())
+        self.life.handle(e.Paused(), time.monotonic())
         self.in_application = True
         function(*arguments)
+        self.resume()
+
+    def resume(self) -> None:
+        """A function of the application's is over."""
         self.in_application = False
-        self.attempt.handle(e.Resumed(), time.monotonic())
+        self.life.handle(e.Resumed(), time.monotonic())
 
     def open_streams(self) -> list[tuple[str, int]]:
         """The output pipes that are not at their end, by the names of their streams."""
@@ -234,6 +271,44 @@ class _Loop:
         if self.account is not None:
             self.account.signal_others(number)
 
+    def park(self) -> None:
+        """Stop the guest until its next run, all of it; one that cannot be stopped is killed."""
+        self.freeze(True)
+        if not self.limits.processes or self.ends.group is not None or self.account is None:
+            return  # with one process nobody inside can undo it: the filter has no SIGCONT
+        # What was made while the others were stopped is found by looking again, and so is what
+        # the kernel has let go on: it does where a group of processes is left without a parent.
+        # When two looks find the same and nobody running, nobody is left who could change it.
+        before: set[int] = set()
+        for look in range(_MOST_LOOKS):
+            found = set(self.account.pids())
+            stopped = self.account.stopped()
+            if stopped and found == before:
+                return
+            before = found if stopped else set()
+            if not stopped:
+                self.freeze(True)
+                time.sleep(_REST_S if look else 0.0)
+        self.ends.kill()
+
+    def collect(self) -> None:
+        """After a run of a guest that stays: what it wrote is in the pipes by now."""
+        self.collecting = True
+        for name, _ in self.open_streams():
+            first, before = self.bytes_read, -1
+            while before < self.bytes_read < first + _MOST_IN_A_PIPE:
+                before = self.bytes_read
+                self.on_stream(name)
+        self.collecting = False
+        from .account import peak_in
+
+        account = self.account
+        cpu_s = account.cpu_s() if account is not None else None
+        peak = peak_in(self.ends.figures) if self.ends.figures is not None else None
+        if peak is None and account is not None:
+            peak = account.peak_bytes()
+        self.tell(e.Collected(cpu_s or 0.0, peak or 0, time.monotonic()))
+
     def close(self, name: str) -> None:
         fd = getattr(self.ends, name)
         if fd is not None:
@@ -241,10 +316,10 @@ class _Loop:
             self.ends.close_one(name)
 
     def tick(self, now: float) -> None:
-        attempt = self.attempt
-        cpu_s = self.cpu_s() if attempt.wants_cpu else None
-        if self.sample is not None and attempt.wants_memory(now):
-            self.tell(e.Tick(cpu_s, *self.sample(attempt.ends_at())))
+        life = self.life
+        cpu_s = self.cpu_s() if life.wants_cpu else None
+        if self.sample is not None and life.wants_memory(now):
+            self.tell(e.Tick(cpu_s, *self.sample(life.ends_at())))
         else:
             self.tell(e.Tick(cpu_s))
 
@@ -261,25 +336,31 @@ class _Loop:
     def start_accounting(self, pidfd: int, first: int | None) -> None:
         """Choose whom to ask what the guest uses.  ``first``: see ``account.choose``."""
         watch = self.limits.processes > 0
-        if not watch and self.ends.group is None and self.on_usage is None:
+        if not watch and self.ends.group is None and self.on_usage is None and not self.keep:
             self.clock = _cpu_clock(pidfd)
             return
-        from .account import Sampler, choose
+        from .account import OneProcess, Sampler, choose
 
         self.account = choose(pidfd, self.limits, self.ends.group, first)
         if watch and self.ends.group is None and self.account is not None:
             self.sample = Sampler(self.account, self.limits.memory_bytes)
-        if self.on_usage is not None:
-            self.usage_at = time.monotonic() + USAGE_S
+        if self.keep and isinstance(self.account, OneProcess):
+            self.ends.figures = self.account.open_figures()
+        self.start_telling_usage()
+
+    def start_telling_usage(self) -> None:
+        """From now on, if anybody wants to know."""
+        wanted = self.on_usage is not None
+        self.usage_at = time.monotonic() + USAGE_S if wanted else math.inf
 
     def tell_usage(self, now: float) -> None:
         """Tell the caller what the guest uses, while it has the code."""
         self.usage_at = now + USAGE_S
         before = time.thread_time()
-        started, account = self.attempt.started_at, self.account
+        started, account = self.life.started_at, self.account
         if started is None or account is None or self.on_usage is None:
             return
-        until = self.attempt.ends_at()
+        until = self.life.ends_at()
         cpu_s, memory, peak = account.cpu_s(), account.memory_bytes(until), account.peak_bytes()
         # A guest of many processes and maps makes it dear to look.
         self.usage_at = now + max(USAGE_S, (time.thread_time() - before) / USAGE_SHARE)
@@ -287,6 +368,7 @@ class _Loop:
             return  # it has ended, or is about to; the result has the rest
         from ..result import UsageNow
 
+        cpu_s = max(cpu_s - self.life.turn.cpu_before_s, 0.0)
         self.call(self.on_usage, UsageNow(cpu_s, memory, max(peak or 0, memory), now - started))
         # After it, so that a slow one is not all that happens.
         self.usage_at = max(self.usage_at, time.monotonic() + USAGE_S)
@@ -353,7 +435,10 @@ class _Loop:
         fd: int | None = getattr(self.ends, name)
         if fd is None:
             return
-        data = os.read(fd, self.attempt.most_output(time.monotonic()))
+        try:
+            data = os.read(fd, self.life.most_output(time.monotonic()))
+        except BlockingIOError:
+            return  # it was read already, when the run was over
         self.bytes_read += len(data)
         if data:
             self.tell(e.Output(name, data))

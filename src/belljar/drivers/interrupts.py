@@ -8,6 +8,7 @@ there in its own time.
 
 from __future__ import annotations
 
+import _thread
 import os
 
 from ..engine.events import Interrupted
@@ -27,14 +28,29 @@ class Interrupts:
         self.grace_s = grace_s
         self.asked = False
         self.listening = False
-        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        # Whoever asks from a signal handler may have interrupted himself.
+        self._lock = _thread.RLock()
+        self._counter: _Counter | None = _Counter()
+        self.fd = self._counter.fd
 
     def ask(self) -> bool:
         """Ask once; False where nobody listens, or somebody asked already."""
-        if not self.listening or self.asked:
+        with self._lock:  # so that what is asked of one run does not reach the next
+            if not self.listening or self.asked:
+                return False
+            self.asked = True
+            return self._count_up()
+
+    def end(self) -> None:
+        """Ask for the end of the run at once, and with it of whatever runs it."""
+        self.grace_s = 0.0
+        self._count_up()
+
+    def _count_up(self) -> bool:
+        counter = self._counter  # held, so that it is not closed meanwhile
+        if counter is None:
             return False
-        self.asked = True
-        os.eventfd_write(self.fd, 1)
+        os.eventfd_write(counter.fd, 1)
         return True
 
     def take(self) -> Interrupted:
@@ -43,7 +59,14 @@ class Interrupts:
         return Interrupted(self.grace_s)
 
     def __enter__(self) -> Interrupts:
-        self.listening = True
+        with self._lock:
+            if self.asked and self.grace_s:
+                try:
+                    os.eventfd_read(self.fd)  # asked for when the run before was over already
+                except BlockingIOError:
+                    self.asked = False  # no: it was heard
+            self.asked = False
+            self.listening = True
         return self
 
     def __exit__(
@@ -52,8 +75,23 @@ class Interrupts:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.listening = False
+        with self._lock:
+            self.listening = False
 
     def close(self) -> None:
-        """Give the descriptor back.  Nobody may ask any more."""
+        """Give the descriptor back, when nobody is asking.  Who asks later is not heard."""
+        self._counter = None
+
+
+class _Counter:
+    """An eventfd, closed with the last reference to it.
+
+    Because: another thread may be about to write, and the number of a closed descriptor may be
+    another file's by then.
+    """
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def __del__(self) -> None:
         os.close(self.fd)

@@ -51,16 +51,21 @@ class GuestEnds:
         self.stdout: int | None = stdout
         self.stderr: int | None = stderr
         self.pidfd: int | None = None
+        self.figures: int | None = None  # its /proc/PID/status, of a guest that stays
         self.group: Group | None = None
 
     def close(self) -> None:
         """Let go of the guest.  The zygote kills a guest whose status nobody holds."""
-        self.status.close()
-        self.link.close()
-        for name in ("stdin", "stdout", "stderr", "pidfd"):
-            self.close_one(name)
+        self.let_go()
         if self.group is not None:
             self.group.remove()
+
+    def let_go(self) -> None:
+        """In a fork of the host: close what is open here, and leave the guest to the parent."""
+        self.status.close()
+        self.link.close()
+        for name in ("stdin", "stdout", "stderr", "pidfd", "figures"):
+            self.close_one(name)
 
     def close_one(self, name: str) -> None:
         """Close one descriptor by its name, once."""

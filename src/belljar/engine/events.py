@@ -38,6 +38,17 @@ class Counted(Record):
     oom_kills: int
 
 
+class Collected(Record):
+    """After a run of a guest that stays: its streams are read, and this is what it used.
+
+    ``cpu_s`` is of its whole life, ``peak_memory_bytes`` the most it held, ``at`` the time.
+    """
+
+    cpu_s: float
+    peak_memory_bytes: int
+    at: float
+
+
 class Exited(Record):
     """The kernel's account of the guest's end."""
 
@@ -129,12 +140,23 @@ class Notify(Record):
     number: int
 
 
+class Collect(Record):
+    """Read what is in the pipes by now, look at what the guest has used, tell ``Collected``."""
+
+
+class Park(Record):
+    """Stop the guest, all of it, until its next run: ``Thaw`` lets it go on.
+
+    The output pipes are not read meanwhile: what is in them is the next run's.
+    """
+
+
 class Freeze(Record):
     """Stop the guest, all of it; it has used more processor time than its share."""
 
 
 class Thaw(Record):
-    """Let a guest that ``Freeze`` stopped go on."""
+    """Let a guest that ``Freeze`` or ``Park`` stopped go on."""
 
 
 class HoldOutput(Record):
@@ -166,6 +188,7 @@ if TYPE_CHECKING:
         Spawned
         | Confined
         | SpawnFailed
+        | Collected
         | Counted
         | Exited
         | ZygoteGone
@@ -182,6 +205,8 @@ if TYPE_CHECKING:
         Send
         | Kill
         | Notify
+        | Collect
+        | Park
         | Freeze
         | Thaw
         | HoldOutput

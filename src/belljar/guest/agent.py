@@ -1,4 +1,4 @@
-"""The agent: takes runs from the host, executes them, answers.
+"""The agent: takes runs and calls from the host, executes them, answers.
 
 Who I am: the first code of a guest after its confinement.  What I trust: the host, until
 the first untrusted instruction; after that nobody can trust me.  What I hold: the link to
@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import builtins
 import gc
-import io
 import os
 import posix
 import sys
 
 from ..wire import late
 from ..wire.connection import Connection
-from ..wire.events import Close, Denied, Finished, Ready, Run
+from ..wire.events import Call, Close, Denied, Finished, Ready, Run
 from ..wire.limits import Budget
 from . import bytecode, denials, ending, execute, imports, report, shape, standins, usage
 from .refusals import public_module
@@ -60,9 +59,9 @@ def prepare(
         setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D (i.e. EOF)"))
     builtins.help = _sitebuiltins._Helper()  # pyright: ignore[reportPrivateUsage]
     shape.make_sandboxed_read_only(builtins)
-    sys.stdin = sys.__stdin__ = _text(0, "r", "strict")  # type: ignore[misc]
-    sys.stdout = sys.__stdout__ = _text(1, "w", "strict")  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _text(2, "w", "backslashreplace")  # type: ignore[misc]
+    sys.stdin = sys.__stdin__ = standins.open_text(0, "r", "strict")  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = standins.open_text(1, "w", "strict")  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = standins.open_text(2, "w", "backslashreplace")  # type: ignore[misc]
     # For C code only, so that ``os.environ`` is the policy's alone: it puts its own on top.
     for name in standins.ONE_THREAD:
         os.putenv(name, "1")
@@ -107,14 +106,6 @@ def preload(name: str, refused: list[str]) -> None:
         _imports.refuse_nothing()
 
 
-def _text(fd: int, mode: str, errors: str) -> io.TextIOWrapper:
-    raw = io.FileIO(fd, mode, closefd=False)
-    buffer = io.BufferedReader(raw) if mode == "r" else io.BufferedWriter(raw)
-    text = io.TextIOWrapper(buffer, "utf-8", errors, line_buffering=mode == "w")
-    raw.name = ("<stdin>", "<stdout>", "<stderr>")[fd]
-    return text
-
-
 def settle(settings: Mapping[str, Any]) -> Budget:
     """Before the first run: the environment, the watch on refusals, the bound on values."""
     sys.orig_argv[:] = [sys.executable]
@@ -143,35 +134,56 @@ def settle(settings: Mapping[str, Any]) -> Budget:
     return Budget(memory_bytes=settings["value_bytes"])
 
 
-def serve(link: int) -> int:
-    """Answer one run, or end when the host closes the link; returns the exit status."""
+def serve(link: int, read: Callable[[int, int], bytes] = os.read) -> int:
+    """Answer runs until the last one, or until the host closes the link; the exit status.
+
+    The first one's settings say whether it is the last one, too.  ``read`` is bound now, as with
+    ``_write_all``.
+    """
     ending.hold()
     connection = Connection("guest")
     own = posix.getpid()
     os.set_inheritable(link, False)  # a program that the guest starts has no business with it
     _write_all(link, connection.send(Ready(stages={})))
+    budget: Budget | None = None
+    keep = False
     while True:
-        data = os.read(link, _READ_BYTES)
+        data = read(link, _READ_BYTES)
         if not data:
             return 0
         for event in connection.receive_data(memoryview(data)):
             if isinstance(event, Close):
                 return 0
-            if isinstance(event, Run):
+            if not isinstance(event, (Run, Call)):
+                continue
+            if budget is None:
+                keep = event.settings["keep"]
                 budget = settle(event.settings)
-                finished = execute.run(event, budget)
-                status = finished.exit_code or (1 if finished.outcome == "raised" else 0)
-                if posix.getpid() != own:
-                    # A fork that went on to the end of the program: it is not the run.
-                    if finished.error is not None:
-                        _write_all(2, finished.error.traceback.encode("utf-8", "replace"))
-                    return status & 0xFF
-                entries = denials.take()
-                if entries:
-                    denied = Denied(event.run_id, entries)
-                    _write_all(link, connection.send(denied))
-                _write_all(link, _frame(connection, finished))
+            elif event.settings:
+                budget = _settle_again(event.settings)
+            finished = execute.run(event, budget, keep)
+            status = finished.exit_code or (1 if finished.outcome == "raised" else 0)
+            if posix.getpid() != own:
+                # A fork that went on to the end of the program: it is not the run.
+                if finished.error is not None:
+                    _write_all(2, finished.error.traceback.encode("utf-8", "replace"))
                 return status & 0xFF
+            entries = denials.take()
+            if entries:
+                denied = Denied(event.run_id, entries)
+                _write_all(link, connection.send(denied))
+            _write_all(link, _frame(connection, finished))
+            if not keep:
+                return status & 0xFF
+            if finished.error is not None:
+                _imports.drop_refused()
+            imports.restrict()
+
+
+def _settle_again(settings: Mapping[str, Any]) -> Budget:
+    """Before a further run: its own limits."""
+    ending.expect(*settings["time"])
+    return Budget(memory_bytes=settings["value_bytes"])
 
 
 def _frame(connection: Connection, finished: Finished) -> bytes:

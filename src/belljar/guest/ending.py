@@ -69,6 +69,18 @@ def end() -> None:
                 del exception
 
 
+def until_the_next() -> None:
+    """The run has ended, and another may come: what it made of Ctrl-C holds there too."""
+    global _before
+    found = _signal.getsignal(_INT)
+    if callable(found) and found is not _hold:
+        _before = found
+    # Before the host counts what this run has used, so that the next one has used no less by our
+    # count than by the host's.
+    _limits["cpu_before_s"] = _cpu_s()
+    end()
+
+
 def _hold(number: int, _frame: object) -> None:
     _held[:] = [number]  # one is enough, however many come
 
@@ -78,7 +90,8 @@ def _time_is_over(_number: int, _frame: object) -> None:
 
 
 def _timeout() -> TimeoutError:
-    name = "cpu_s" if _cpu_s() >= _limits["cpu_s"] else "wall_s"
+    used_s = _cpu_s() - _limits.get("cpu_before_s", 0.0)
+    name = "cpu_s" if used_s >= _limits["cpu_s"] else "wall_s"
     return TimeoutError(
         f"{name}: {_limits[name]:g} s are over; the code is ended in {_limits['grace_s']:g} s"
     )

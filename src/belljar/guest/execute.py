@@ -1,8 +1,9 @@
-"""Executing one run: source to value, the way ``python script.py`` would.
+"""Executing a run: source to value, the way ``python script.py`` would.
 
 The last expression's value is the run's value, and ``await`` works at top level; else
 nothing differs: ``__main__``, ``sys.argv``, ``SystemExit``, threads that are waited for,
-``atexit``.
+``atexit``.  Where other runs follow, all of it stays for them: the names, the threads, the
+event loop; and what belongs to the end of a program waits for that.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import os
 import sys
 
 from ..wire.errors import NotConvertible
-from ..wire.events import Finished
+from ..wire.events import Finished, Run
 from ..wire.values import encode
-from . import ending, imports, report
+from . import ending, imports, report, standins
 from .shape import chosen_builtins
 
 TYPE_CHECKING = False
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from types import CodeType, ModuleType
     from typing import Any
 
-    from ..wire.events import Run
+    from ..wire.events import Call
     from ..wire.limits import Budget
 
 _ONLY_AST = 0x400  # ast.PyCF_ONLY_AST; the ast module itself costs 3.5 ms
@@ -35,39 +36,52 @@ _TOP_LEVEL_AWAIT = 0x2000  # ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _IS_COROUTINE = 0x80  # inspect.CO_COROUTINE
 rules_on_builtins: dict[str, int] = {}  # the policy's, from the settings of the run
 before_code: list[Callable[[], None]] = []  # what takes from the code what the agent may still need
+_main: ModuleType | None = None  # of all runs
+_begun = False
+_loops: Any = None  # the asyncio.Runner of runs that others follow
 _RESERVE_BYTES = 1 << 20  # a traceback of a thousand frames, as text
 
 
-def run(order: Run, budget: Budget) -> Finished:
-    """Carry out one run and say how it ended.  Never raises."""
-    # Address space, given back to report on a run that used all of it up.  Mapped, because a
-    # bytearray would touch each of its pages: 0.4 ms of every run.
-    reserve = mmap.mmap(-1, _RESERVE_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+def run(order: Run | Call, budget: Budget, keep: bool = False) -> Finished:
+    """Carry out one run and say how it ended.  Never raises.
+
+    ``keep``: others may follow, in the same namespace.
+    """
+    reserve = _reserve()
     value: object = None
     exit_code: int | None = None
     error = None
-    module = _main_module(order)
+    module = _main_module()
+    name = order.name if isinstance(order, Run) else ""
     try:
         try:
             try:
                 ending.begin()
-                _write_files(order)
-                for act in before_code:
-                    act()
-                value = _execute(order, module)
+                _feed(order)
+                if isinstance(order, Run):
+                    _begin(order, module, keep)
+                    value = _execute(order, module, keep)
+                else:
+                    value = _call(order, module)
             finally:
-                _end_of_program()
+                if not keep:
+                    _end_of_program()
         finally:
-            ending.end()
+            if keep:
+                ending.until_the_next()
+            else:
+                ending.end()
     except SystemExit as exit_:
         exit_code = _exit_code(exit_)
     except BaseException as exception:
-        reserve.close()
+        if reserve is not None:
+            reserve.close()
         ending.end()  # once more: what is described here may have come just before it
-        error = report.describe(exception, order.name)
+        error = report.describe(exception, name)
         exception.__traceback__ = None
-        if error.limit == "memory":
+        if error.limit == "memory" and not keep:
             module.__dict__.clear()
+        if error.limit == "memory":
             gc.collect()
     imports.lift()
     _flush()
@@ -79,27 +93,95 @@ def run(order: Run, budget: Budget) -> Finished:
     return Finished(order.run_id, "ok", encoded, trouble)
 
 
-def _main_module(order: Run) -> ModuleType:
-    module = type(sys)("__main__")
-    namespace = module.__dict__
-    namespace["__builtins__"] = chosen_builtins(builtins, rules_on_builtins)
-    namespace.update(order.inputs)
-    sys.modules["__main__"] = module
-    sys.argv[:] = order.argv
+def _reserve() -> mmap.mmap | None:
+    """Address space, given back to report on a run that used all of it up.
+
+    Mapped, because a bytearray would touch each of its pages: 0.4 ms of every run.  None where
+    an earlier run has left too little.
+    """
+    try:
+        return mmap.mmap(-1, _RESERVE_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError:
+        return None
+
+
+def _main_module() -> ModuleType:
+    """The namespace of the runs: made by the first one."""
+    global _main
+    module = _main
+    if module is None:
+        module = _main = type(sys)("__main__")
+        module.__dict__["__builtins__"] = chosen_builtins(builtins, rules_on_builtins)
+        sys.modules["__main__"] = module
     return module
 
 
-def _write_files(order: Run) -> None:
+def _begin(order: Run, module: ModuleType, keep: bool) -> None:
+    """What comes with a run; the first one brings more."""
+    global _begun
+    module.__dict__.update(order.inputs)
+    if not _begun or order.argv:
+        sys.argv[:] = order.argv
+    if order.files:
+        imports.lift()  # the policy may block what this takes
+        try:
+            _write_files(order, "wb" if keep else "xb")
+        finally:
+            imports.restrict()
+    if not _begun:
+        _begun = True
+        for act in before_code:
+            act()
+
+
+def _feed(order: Run | Call) -> None:
+    """What it reads from standard input, where that is not what the guest started with."""
+    given: bytes | None = order.settings.get("stdin")
+    if given is None:
+        return
+    imports.lift()  # the policy may block what this takes
+    try:
+        sys.stdin = standins.standard_input(given)
+    finally:
+        imports.restrict()
+
+
+def _call(order: Call, module: ModuleType) -> object:
+    """Call something by its name; what it awaits is awaited."""
+    first, *rest = order.target.split(".")
+    # A dict where the policy leaves some out.
+    own: Any = module.__dict__.get("__builtins__", builtins)
+    known: Any = own if hasattr(own, "items") else own.__dict__
+    found: Any
+    if first in module.__dict__:
+        found = module.__dict__[first]
+    elif first in known:
+        found = known[first]
+    else:
+        raise NameError(f"name {first!r} is not defined", name=first)
+    for name in rest:
+        found = getattr(found, name)
+    value = found(*order.args, **order.kwargs)
+    if not hasattr(value, "__await__"):
+        return value
+
+    async def main() -> object:
+        return await value
+
+    return _run_async(main, True)
+
+
+def _write_files(order: Run, mode: str) -> None:
     """Put the files that came with the run into the working directory."""
     for name, contents in order.files.items():
         parent = os.path.dirname(name)
         if parent:
             os.makedirs(parent, exist_ok=True)
-        with open(name, "xb") as file:
+        with open(name, mode) as file:
             file.write(contents)
 
 
-def _execute(order: Run, module: ModuleType) -> object:
+def _execute(order: Run, module: ModuleType, keep: bool) -> object:
     _remember_source(order)
     namespace = module.__dict__
     try:
@@ -113,7 +195,6 @@ def _execute(order: Run, module: ModuleType) -> object:
         if body:
             exec(body, namespace)
         return eval(last, namespace) if last else None
-    import asyncio
 
     async def main() -> object:
         value: Any = None
@@ -124,7 +205,19 @@ def _execute(order: Run, module: ModuleType) -> object:
                     value = await value
         return value if last else None
 
-    return asyncio.run(main())
+    return _run_async(main, keep)
+
+
+def _run_async(main: Callable[[], Any], keep: bool) -> object:
+    """Run a coroutine function: in an event loop of its own, or in the one that stays."""
+    global _loops
+    import asyncio
+
+    if not keep:
+        return asyncio.run(main())
+    if _loops is None:
+        _loops = asyncio.Runner()
+    return _loops.run(main())
 
 
 def _compile(order: Run) -> tuple[CodeType | None, CodeType | None]:
@@ -161,7 +254,7 @@ def _remember_source(order: Run) -> None:
         text = source if isinstance(source, str) else report.decode_source(source)
         return report.source_lines(text)
 
-    report.sources[order.name] = lines
+    report.remember(order.name, lines)
 
 
 def _end_of_program() -> None:

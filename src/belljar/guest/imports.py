@@ -63,6 +63,13 @@ def lift() -> None:
     shape.give_back()
 
 
+def restrict() -> None:
+    """Undo ``lift``, before the program goes on."""
+    global _lifted
+    _lifted = False
+    shape.take_back()
+
+
 class Imports:
     """The first finder of ``sys.meta_path``."""
 
@@ -85,6 +92,12 @@ class Imports:
         self._note = note
         for name in list(sys.modules):
             if self._is_refused(name):
+                del sys.modules[name]
+
+    def drop_refused(self) -> None:
+        """Take out of ``sys.modules`` what the agent imported for a report."""
+        for name in list(sys.modules):
+            if self._note is not None and self._is_refused(name):
                 del sys.modules[name]
 
     def refuse_nothing(self) -> None:

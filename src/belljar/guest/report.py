@@ -142,6 +142,14 @@ def _traceback(exception: BaseException, name: str) -> str:
     return "".join(traceback.format_exception(exception))
 
 
+def remember(name: str, lines: Callable[[], list[str]]) -> None:
+    """Where the source lines of a run are to be had, in place of an earlier one of its name."""
+    if name in sources:
+        cache: Any = getattr(sys.modules.get("linecache"), "cache", {})
+        cache.pop(name, None)
+    sources[name] = lines
+
+
 def fill_linecache(linecache: Any) -> None:
     """Give ``linecache`` the source of each run, of which there is no file."""
     for file_name, lines in sources.items():

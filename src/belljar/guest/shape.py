@@ -20,16 +20,29 @@ if TYPE_CHECKING:
 
 BLOCK, EVERY = 0, "*"  # as in policy.rules, which is not here
 _replaced: list[tuple[Any, str, Any]] = []  # (holder, name, what it was)
+_returned: list[tuple[Any, str, Any]] = []  # (holder, name, what had taken its place)
 
 
 def give_back() -> None:
     """Undo every replacement: the agent itself may need what the program may not have."""
     while _replaced:
-        try:
-            setattr(*_replaced.pop())
-        except BaseException as exception:
-            # The guest has changed the class of its own module: its own business.
-            del exception
+        _exchange(*_replaced.pop(), _returned)
+
+
+def take_back() -> None:
+    """Undo ``give_back``, before the program goes on."""
+    while _returned:
+        _exchange(*_returned.pop(), _replaced)
+
+
+def _exchange(holder: Any, name: str, value: Any, kept: list[tuple[Any, str, Any]]) -> None:
+    try:
+        was = vars(holder)[name] if isinstance(holder, type) else getattr(holder, name)
+        setattr(holder, name, value)
+        kept.append((holder, name, was))
+    except BaseException as exception:
+        # The guest has changed the class of its own module: its own business.
+        del exception
 
 
 def block_functions(

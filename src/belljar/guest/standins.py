@@ -5,6 +5,7 @@ Shape, not wall: the kernel refuses whatever is done here.
 
 from __future__ import annotations
 
+import io
 import posix
 import sys
 
@@ -26,6 +27,7 @@ ONE_THREAD = (
     "POLARS_MAX_THREADS",
     "RAYON_NUM_THREADS",
 )
+_PIPE_BYTES = 1 << 16  # what fits into a pipe that nobody reads yet
 
 
 def use_one_arena() -> None:
@@ -136,6 +138,32 @@ def _nameless_file(size: int) -> int:
             posix.close(file)
             raise
         return file
+
+
+def open_text(fd: int, mode: str, errors: str) -> io.TextIOWrapper:
+    """One of the standard streams, by its number."""
+    raw = io.FileIO(fd, mode, closefd=False)
+    buffer = io.BufferedReader(raw) if mode == "r" else io.BufferedWriter(raw)
+    text = io.TextIOWrapper(buffer, "utf-8", errors, line_buffering=mode == "w")
+    raw.name = ("<stdin>", "<stdout>", "<stderr>")[fd]
+    return text
+
+
+def standard_input(data: bytes) -> Any:
+    """Make these bytes what is read from descriptor 0 and from ``sys.stdin``, with an end."""
+    if len(data) <= _PIPE_BYTES:
+        reading, writing = posix.pipe()
+        posix.write(writing, data)
+        posix.close(writing)
+    else:
+        reading = posix.open("/tmp", posix.O_RDWR | posix.O_TMPFILE | posix.O_CLOEXEC, 0o600)
+        view = memoryview(data)
+        while view:
+            view = view[posix.write(reading, view) :]
+        posix.lseek(reading, 0, 0)
+    posix.dup2(reading, 0)
+    posix.close(reading)
+    return open_text(0, "r", "strict")
 
 
 def start_as_we_were(subprocess: Any) -> None:

@@ -292,6 +292,16 @@ def _confine(
     return tuple(steps)
 
 
+def for_many_runs(plan: Plan) -> Plan:
+    """The plan of a guest that executes run after run, stopped in between.
+
+    RLIMIT_CPU counts the whole life of a process, so the host alone holds ``cpu_s`` of each run.
+    Whoever is stopped uses no processor time, and nothing but the host may let it go on.
+    """
+    kept = tuple(s for s in plan.guest if (s.verb, s.args[:1]) != ("limit", ("cpu",)))
+    return plan.replace(guest=kept, filter=plan.filter.replace(continues=False))
+
+
 def _rules_inside(code: Code, places: tuple[Place, ...]) -> list[tuple[str, int]]:
     trees = [stdlib_inside(code.interpreter), site_inside(code.interpreter)]
     if dynload_inside(code.interpreter) == DYNLOAD:

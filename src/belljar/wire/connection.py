@@ -16,7 +16,7 @@ from .errors import LocalError, RemoteError
 from .events import KINDS
 from .frames import FrameDecoder, encode_frame
 from .limits import DENIALS_PER_RUN, MESSAGE, Budget
-from .schema import Mismatch, check_field, flat
+from .schema import Mismatch, check_field
 from .states import START, TRANSITIONS
 
 TYPE_CHECKING = False
@@ -100,7 +100,7 @@ class Connection:
         then = TRANSITIONS[self._state].get(name)
         if then is None:
             raise LocalError(f"{name} cannot be sent in state {self._state}")
-        fields = [flat(getattr(command, field.name)) for field in kind.fields]
+        fields = [field.written(getattr(command, field.name)) for field in kind.fields]
         try:
             event = _event(kind, fields)
             self._match(name, event)
@@ -165,7 +165,7 @@ class Connection:
 
     def _match(self, name: str, event: Any) -> None:
         """Hold an event against the run that it speaks of.  Raises ``Mismatch``."""
-        if name == "Run":
+        if name in ("Run", "Call"):
             if event.run_id <= self._run_id:
                 raise Mismatch("run_id: expected one above those of all earlier runs")
         elif name in ("Denied", "Finished"):
@@ -175,7 +175,7 @@ class Connection:
                 raise Mismatch(f"entries: expected at most {DENIALS_PER_RUN} in a run")
 
     def _note(self, name: str, event: Any) -> None:
-        if name == "Run":
+        if name in ("Run", "Call"):
             self._run_id = event.run_id
             self._denials = 0
         elif name == "Denied":

@@ -1,6 +1,7 @@
 """What host and guest say to each other: nouns, and their fields as tables.
 
 host -> guest     Run         here is code, run it
+                  Call        call this by its name
                   Close       no more will come
 guest -> host     Ready       confined and waiting
                   Denied      the code tried something that the policy does not allow
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KINDS",
+    "Call",
     "Close",
     "Denial",
     "Denied",
@@ -79,6 +81,21 @@ class Run(Record):
     argv: tuple[str, ...] = ()
     want_value: bool = True
     files: Mapping[str, bytes] = {}
+    settings: Mapping[str, Any] = {}
+
+
+class Call(Record):
+    """Call what an earlier run left behind.
+
+    target       its name, dotted where it is an attribute of something
+    args, kwargs what to call it with
+    settings     as with ``Run``
+    """
+
+    run_id: int
+    target: str
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = {}
     settings: Mapping[str, Any] = {}
 
 
@@ -199,6 +216,18 @@ KINDS: tuple[Kind, ...] = (
         ),
     ),
     Kind(number=0x02, sender="host", record=Close, most_bytes=16, nodes=1),
+    Kind(
+        number=0x03,
+        sender="host",
+        record=Call,
+        fields=(
+            _RUN_ID,
+            Field("target", text(limits.NAME_CHARS)),
+            Field("args", sequence(anything, 2**32), data=True),
+            Field("kwargs", mapping(text(limits.NAME_CHARS), anything, 2**32)),
+            Field("settings", mapping(_LABEL, anything, limits.LABELS)),
+        ),
+    ),
     Kind(
         number=0x81,
         sender="guest",

@@ -49,10 +49,18 @@ class Mismatch(Exception):
 
 
 class Field(Record):
-    """A field of an event: its name, and what it must hold."""
+    """A field of an event: its name, and what it must hold.
+
+    ``data``: it is a list of values of the user's, which cross as what they are.
+    """
 
     name: str
     check: Check
+    data: bool = False
+
+    def written(self, value: Any) -> Any:
+        """The value as it is written."""
+        return list(value) if self.data and _type(value) is tuple else flat(value)
 
 
 def text(chars: int) -> Check:

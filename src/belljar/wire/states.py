@@ -2,6 +2,7 @@
 
 STARTING --Ready-from-guest-----> IDLE
 IDLE     --Run-from-host--------> RUNNING
+IDLE     --Call-from-host-------> RUNNING
 IDLE     --Close-from-host------> CLOSED
 RUNNING  --Denied-from-guest----> RUNNING
 RUNNING  --Finished-from-guest--> IDLE
@@ -32,7 +33,7 @@ START: State = "STARTING"
 
 TRANSITIONS: dict[State, dict[str, State]] = {
     "STARTING": {"Ready": "IDLE"},
-    "IDLE": {"Run": "RUNNING", "Close": "CLOSED"},
+    "IDLE": {"Run": "RUNNING", "Call": "RUNNING", "Close": "CLOSED"},
     "RUNNING": {"Denied": "RUNNING", "Finished": "IDLE"},
     "CLOSED": {},
     "ERROR": {},
