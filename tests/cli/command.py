@@ -80,6 +80,13 @@ class Terminal:
         while text not in self.seen:
             assert self._read(), f"it ended without {text!r}: {self.seen!r}"
 
+    def shows(self, text: bytes, within_s: float) -> bool:
+        """Whether it shows ``text``, of which only so long is waited for more."""
+        while text not in self.seen and select.select([self.master], [], [], within_s)[0]:
+            if not self._read():
+                break
+        return text in self.seen
+
     def press(self, keys: bytes) -> None:
         """Type."""
         os.write(self.master, keys)

@@ -49,7 +49,8 @@ def test_help_and_version() -> None:
     assert parse(["help", "run"]).topic == "run"
     assert parse(["help", "nonsense"]).topic == ""
     for command in COMMANDS:
-        parsed = parse([command, "--json", "--help"])
+        switch = FLAGS[COMMANDS[command].flags[-1]].name
+        parsed = parse([command, switch, "--help"])
         assert (parsed.command, parsed.topic) == ("help", command)
     assert parse(["--version"]).command == parse(["-V"]).command == "version"
 

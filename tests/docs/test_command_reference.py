@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from belljar.api.sandbox import RUN_LIMITS
 from belljar.cli import objects, options, usage
 from belljar.policy import Limits
 from belljar.policy.units import format_limit
@@ -61,11 +62,27 @@ def test_every_option_is_described(command: str) -> None:
     assert set(_documented(command)) == {flag.name for flag in _flags(command)}
 
 
-def test_explain_adds_to_the_options_of_run() -> None:
-    """``explain`` refers to ``run`` for the policy; the rest it describes."""
+@pytest.mark.parametrize("command", ["explain", "repl"])
+def test_others_add_to_the_options_of_run(command: str) -> None:
+    """They refer to ``run`` for the policy; the rest they describe."""
     shared = {flag.name for flag in _flags("run") if flag.group != options.OUTPUT}
-    own = {flag.name for flag in _flags("explain")} - shared
-    assert set(_documented("explain")) == own
+    own = {flag.name for flag in _flags(command)} - shared
+    assert set(_documented(command)) == own
+
+
+def test_what_repl_does_not_take_is_named() -> None:
+    """Of the options of ``run`` for grants and limits."""
+    shared = {flag.name for flag in _flags("run") if flag.group != options.OUTPUT}
+    (sentence,) = re.findall(r"but for ([^:.]+):", _sections()["repl"])
+    left_out = shared - {flag.name for flag in _flags("repl")}
+    assert set(re.findall(r"`(--[a-z-]+)`", sentence)) == left_out
+
+
+def test_the_limits_of_each_input_are_named() -> None:
+    """Those that ``Sandbox`` holds run by run."""
+    (sentence,) = re.findall(r"The limits ([^.]+) hold for each input", _sections()["repl"])
+    fields = [flag for flag in _flags("repl") if flag.limit in RUN_LIMITS]
+    assert set(re.findall(r"`(--[a-z-]+)`", sentence)) == {flag.name for flag in fields}
 
 
 @pytest.mark.parametrize("flag", _flags("run"), ids=lambda flag: flag.name)

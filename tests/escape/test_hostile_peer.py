@@ -32,7 +32,7 @@ from .watch import descendants, descriptors, eventually
 
 SHORT = Policy().limit(wall_s=0.3)
 ENTRY = ("read", "/srv", "allow(read=['/srv'])")
-RUN = forge(0x01, [1, "1", "x", {}, [], True, {}, {}])
+RUN = forge(0x01, [1, "1", "x", {}, [], True, {}, {}, False])
 CLOSE = forge(0x02, [])
 RAISED = forge(0x83, [1, "raised", None, None, ["E", "m", "t", [], None], None, []])
 

@@ -31,6 +31,7 @@ from belljar.result import Denial, ErrorText, LimitHit, Result, Usage
 
 DOCUMENTED = {
     "run": {0, 1, 2, 3, 4, 5},
+    "repl": {0, 1, 2, 3, 4, 5},
     "check": {0, 2, 3},
     "explain": {0, 2, 3},
     "": {0, 2},

@@ -103,7 +103,7 @@ def frames_of_a_guest() -> list[bytes]:
     guest = Connection("guest")
     frames = [guest.send(READY)]
     for number, end in enumerate(ENDS, 1):
-        guest.receive_data(frame(0x01, [number, "", "m", {}, [], True, {}, {}]))
+        guest.receive_data(frame(0x01, [number, "", "m", {}, [], True, {}, {}, False]))
         frames.append(guest.send(DENIED.replace(run_id=number)))
         frames.append(guest.send(end.replace(run_id=number)))
     return frames
@@ -153,7 +153,7 @@ def test_every_order_that_is_not_in_the_table_is_refused():
 def test_a_role_refuses_the_other_roles_events_by_their_head():
     host, guest = running()
     with pytest.raises(RemoteError, match="may not come from there"):
-        host.receive_data(frame(0x01, [2, "", "m", {}, [], True, {}, {}])[:5])
+        host.receive_data(frame(0x01, [2, "", "m", {}, [], True, {}, {}, False])[:5])
     with pytest.raises(RemoteError, match="may not come from there"):
         guest.receive_data(FRAMES[2][:5])
 

@@ -1,4 +1,4 @@
-"""The command: ``belljar run``, ``check``, ``explain``.
+"""The command: ``belljar run``, ``repl``, ``check``, ``explain``.
 
 The map::
 
@@ -7,6 +7,11 @@ The map::
     policies   flags -> Policy
     program    the program to run, as bytes
     run        ``belljar run``: one guest, streamed
+    repl       ``belljar repl``: one live guest, input by input
+    session    the live guest of that
+    lines      what is typed or piped: prompts, statements, history
+    completion names that could follow, asked of the guest                       pure
+    granted    what a policy allows, in one line                                 pure
     signals    to and from this command, and its end
     streams    what goes to descriptors 1 and 2
     terminal   texts that cannot drive a terminal                                pure
@@ -91,6 +96,10 @@ def command(arguments: list[str]) -> int:
         from .run import run
 
         return run(parsed)
+    if parsed.command == "repl":
+        from .repl import repl
+
+        return repl(parsed)
     if parsed.command == "version":
         from .. import __version__
 

@@ -21,10 +21,12 @@ MOST_DENIALS = 10  # a screen has room for the outcome as well; --json has them 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@%+=,")
 
 
-def describe_result(result: Result, *, quiet: bool = False) -> str:
+def describe_result(
+    result: Result, *, quiet: bool = False, more_hint: str = "; --json lists them all"
+) -> str:
     """How a run ended; nothing for a good end without denials.
 
-    ``quiet`` leaves out what was refused.
+    ``quiet`` leaves out what was refused; ``more_hint`` says where all of that is to be had.
     """
     parts: list[str] = []
     # With a limit that the kernel saw, the guest's exception is only what came of it.
@@ -40,7 +42,7 @@ def describe_result(result: Result, *, quiet: bool = False) -> str:
         parts.extend(f"belljar: {describe_denial(d)}\n" for d in result.denials[:MOST_DENIALS])
         more = len(result.denials) - MOST_DENIALS
         if more > 0:
-            parts.append(f"belljar: refused {more} more; --json lists them all\n")
+            parts.append(f"belljar: refused {more} more{more_hint}\n")
     return "".join(parts)
 
 

@@ -207,13 +207,19 @@ FLAGS: dict[str, Flag] = {
             "let what it prints drive the terminal: colours, and all else that escapes can do",
         ),
         Flag("--filter", SWITCH, "filter", OUTPUT, "print the system call filter as well"),
+        Flag("--no-history", SWITCH, "no_history", OUTPUT, "neither read nor keep what is typed"),
     )
 }
 
 _POLICY = tuple(flag.dest for flag in FLAGS.values() if flag.group != OUTPUT)
+# Of a session, standard input is what is typed, and no value leaves the sandbox.
+_SESSION = tuple(dest for dest in _POLICY if dest not in ("stdin", "value"))
 
 COMMANDS: dict[str, Command] = {
     "run": Command("run", "run a program in a sandbox", (*_POLICY, "json", "quiet", "raw"), True),
+    "repl": Command(
+        "repl", "talk to a sandboxed interpreter", (*_SESSION, "quiet", "raw", "no_history")
+    ),
     "check": Command("check", "print what this machine can enforce", ("json",)),
     "explain": Command(
         "explain", "print how a policy would be enforced here", (*_POLICY, "json", "filter")

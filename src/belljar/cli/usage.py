@@ -12,6 +12,7 @@ _COLUMN = 26  # where the second column starts; a longer first column gets a lin
 
 _ARGUMENTS = {
     "run": "[options] SCRIPT|-c CODE|- [arguments]",
+    "repl": "[options]",
     "check": "[--json]",
     "explain": "[options]",
 }
@@ -19,6 +20,7 @@ _ARGUMENTS = {
 _EXAMPLES = {
     "": """\
   belljar run script.py            run a program that you do not trust
+  belljar repl                     talk to a sandboxed interpreter
   belljar check                    see what this machine can enforce
   belljar explain --read data      see how a policy would be enforced
 """,
@@ -29,6 +31,12 @@ _EXAMPLES = {
   belljar run --stdin filter.py < data.txt       the data does
   belljar run --read data.csv:/work/data.csv report.py
   belljar run --policy judge.toml --wall 30s --memory 1G --json answer.py
+""",
+    "repl": """\
+  belljar repl
+  belljar repl --package numpy --read data.csv:/work/data.csv
+  belljar repl --grace 1s                        an input that takes too long ends by itself
+  belljar repl < statements.py                   as if it were typed, without prompts
 """,
     "check": """\
   belljar check
@@ -64,6 +72,24 @@ Control characters that the program prints are shown as \\x1b on a terminal; a p
 file gets its bytes as they are.
 """
 
+_REPL_ENDS = """\
+What is typed runs in one live interpreter under the policy; _ is the last value.  --wall,
+--cpu and --output hold for each input anew.  A limit or a crash ends the interpreter, and
+a fresh one takes its place.  Ctrl-C interrupts what runs (a second one ends it), and
+clears the line at the prompt.  Tab completes.  exit() or Ctrl-D leaves.
+
+Lines are kept in $XDG_STATE_HOME/belljar/history (~/.local/state if that is not set).
+
+exit code
+  its own   an input called exit, or ended the interpreter by os._exit; Ctrl-D: 0
+  1, 4, 5   where input is no terminal, the first that ends with an exception, at a limit
+            or by a crash ends the session
+  2         the command line, the policy or the input makes no sense
+  3         this machine cannot enforce the policy; nothing ran
+  70        belljar itself failed
+  74        standard output or standard error cannot be written
+"""
+
 _CHECK_ENDS = """\
 exit code
   0   Policy() can be enforced here
@@ -81,14 +107,14 @@ exit code
   3   this machine cannot enforce the policy
 """
 
-_ENDS = {"run": _RUN_ENDS, "check": _CHECK_ENDS, "explain": _EXPLAIN_ENDS}
+_ENDS = {"run": _RUN_ENDS, "repl": _REPL_ENDS, "check": _CHECK_ENDS, "explain": _EXPLAIN_ENDS}
 
 
 def usage(command: str) -> str:
     """The lines after a usage error."""
     if command:
         return f"usage: belljar {command} {_ARGUMENTS[command]}\ntry: belljar {command} --help"
-    return "usage: belljar run|check|explain ...\ntry: belljar --help"
+    return "usage: belljar run|repl|check|explain ...\ntry: belljar --help"
 
 
 def help_text(topic: str) -> str:

@@ -34,11 +34,13 @@ if TYPE_CHECKING:
 _ONLY_AST = 0x400  # ast.PyCF_ONLY_AST; the ast module itself costs 3.5 ms
 _TOP_LEVEL_AWAIT = 0x2000  # ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _IS_COROUTINE = 0x80  # inspect.CO_COROUTINE
+_FUTURES = 0x1FE0000  # every CO_FUTURE_* of __future__
 rules_on_builtins: dict[str, int] = {}  # the policy's, from the settings of the run
 before_code: list[Callable[[], None]] = []  # what takes from the code what the agent may still need
 _main: ModuleType | None = None  # of all runs
 _begun = False
 _loops: Any = None  # the asyncio.Runner of runs that others follow
+_futures = 0  # what interactive runs have imported from __future__
 _RESERVE_BYTES = 1 << 20  # a traceback of a thousand frames, as text
 
 
@@ -191,6 +193,16 @@ def _execute(order: Run, module: ModuleType, keep: bool) -> object:
             raise
         # The parser says this of its own stack, whatever memory there is.
         raise RecursionError("the source is nested more deeply than the parser goes") from None
+    try:
+        return _evaluate(body, last, namespace, keep)
+    finally:
+        if order.interactive:
+            _hand_out_last(namespace)
+
+
+def _evaluate(
+    body: CodeType | None, last: CodeType | None, namespace: dict[str, Any], keep: bool
+) -> object:
     if not any(code and code.co_flags & _IS_COROUTINE for code in (body, last)):
         if body:
             exec(body, namespace)
@@ -226,6 +238,8 @@ def _compile(order: Run) -> tuple[CodeType | None, CodeType | None]:
     A syntax tree of Python objects takes some 300 bytes for each byte of plain statements.
     A program whose tree does not fit is executed without one, and then it has no value.
     """
+    if order.interactive:
+        return _compile_interactive(order), None
     if order.want_value:
         try:
             return _split(order)
@@ -233,6 +247,28 @@ def _compile(order: Run) -> tuple[CodeType | None, CodeType | None]:
             if not report.memory_was_short():
                 raise
     return compile(order.code, order.name, "exec", _TOP_LEVEL_AWAIT, dont_inherit=True), None
+
+
+def _compile_interactive(order: Run) -> CodeType:
+    """One statement, as at Python's own prompt: ``sys.displayhook`` gets what it evaluates to.
+
+    The value is shown here and never crosses, so one that could not is shown as well.  Imports
+    from ``__future__`` hold for the runs that follow.
+    """
+    global _futures
+    source = order.code if isinstance(order.code, str) else report.decode_source(order.code)
+    flags = _TOP_LEVEL_AWAIT | _futures
+    # A compound statement ends with a line of its own.
+    code: CodeType = compile(f"{source}\n", order.name, "single", flags, dont_inherit=True)
+    _futures |= code.co_flags & _FUTURES
+    return code
+
+
+def _hand_out_last(namespace: dict[str, Any]) -> None:
+    """Where the code has built-ins of its own, ``_`` is to be found there as well."""
+    theirs = namespace.get("__builtins__")
+    if isinstance(theirs, dict) and "_" in vars(builtins):
+        theirs["_"] = vars(builtins)["_"]
 
 
 def _split(order: Run) -> tuple[CodeType | None, CodeType | None]:

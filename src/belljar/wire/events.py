@@ -72,6 +72,8 @@ class Run(Record):
     settings     for the guest's agent: environment, open trees, budgets.  They come over the
                  guest's own link, because what passes through the zygote stays in its memory
                  and is forked into the next guest.
+    interactive  show the value of each expression inside, as Python's own prompt does; there is
+                 no value of the run then
     """
 
     run_id: int
@@ -82,6 +84,7 @@ class Run(Record):
     want_value: bool = True
     files: Mapping[str, bytes] = {}
     settings: Mapping[str, Any] = {}
+    interactive: bool = False
 
 
 class Call(Record):
@@ -213,6 +216,7 @@ KINDS: tuple[Kind, ...] = (
             Field("want_value", truth),
             Field("files", mapping(text(limits.NAME_CHARS), octets, limits.ARGUMENTS)),
             Field("settings", mapping(_LABEL, anything, limits.LABELS)),
+            Field("interactive", truth),
         ),
     ),
     Kind(number=0x02, sender="host", record=Close, most_bytes=16, nodes=1),
