@@ -74,6 +74,7 @@ def _execute(parsed: Parsed, output: streams.Output | None) -> tuple[Result, boo
         from .signals import raise_on_second_interrupt
 
         interrupts = Interrupts(policy.limits.grace_s or INTERRUPT_GRACE_S)
+        interrupts.hear_signals()
         raise_on_second_interrupt(interrupts.ask)
 
         want_value = output is None

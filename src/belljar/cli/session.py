@@ -33,6 +33,8 @@ class Session(Sandbox):
         Raises: as ``run``.
         """
         self._interactive = True
+        if self._live is not None:
+            self._live.hear_signals()
         try:
             return self.run(source, name=name, on_output=on_output)
         finally:

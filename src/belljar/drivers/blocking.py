@@ -75,6 +75,8 @@ def run(
             return loop.run()
         with interrupts:
             loop.watch(interrupts.fd, lambda _event: loop.tell(interrupts.take()))
+            if interrupts.woken is not None:
+                loop.watch(interrupts.woken, interrupts.forget_signals)
             return loop.run()
     except WorkerDied:
         # The status socket closes a moment before the control socket does; whoever tries

@@ -15,7 +15,10 @@ from ..engine.events import Interrupted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from types import TracebackType
+else:
+    import _signal
 
 
 class Interrupts:
@@ -32,6 +35,23 @@ class Interrupts:
         self._lock = _thread.RLock()
         self._counter: _Counter | None = _Counter()
         self.fd = self._counter.fd
+        self.woken: int | None = None  # readable when a signal has come, see ``hear_signals``
+        self._waking = -1
+
+    def hear_signals(self) -> None:
+        """Let every signal of this process wake the loop, so that its handler is called.
+
+        What: a pipe that Python writes to.  Because: a signal that comes between the loop's
+        last step and its sleep is noted, and acted on when something else ends the sleep.
+        Then: for a command's main thread alone, since a process has one such pipe.
+        """
+        self.woken, self._waking = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        _signal.set_wakeup_fd(self._waking, warn_on_full_buffer=False)
+
+    def forget_signals(self, _event: int) -> None:
+        """For the loop: it is awake."""
+        if self.woken is not None:
+            os.read(self.woken, 4096)
 
     def ask(self) -> bool:
         """Ask once; False where nobody listens, or somebody asked already."""
@@ -81,6 +101,11 @@ class Interrupts:
     def close(self) -> None:
         """Give the descriptor back, when nobody is asking.  Who asks later is not heard."""
         self._counter = None
+        if self.woken is not None:
+            _signal.set_wakeup_fd(-1)
+            os.close(self._waking)
+            os.close(self.woken)
+            self.woken = None
 
 
 class _Counter:

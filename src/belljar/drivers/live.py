@@ -53,6 +53,13 @@ class Live:
             self.close()
             raise
 
+    def hear_signals(self) -> None:
+        """See ``Interrupts.hear_signals``; once."""
+        if self.interrupts.woken is None:
+            self.interrupts.hear_signals()
+            if self.interrupts.woken is not None:
+                self._loop.watch(self.interrupts.woken, self.interrupts.forget_signals)
+
     @property
     def waiting(self) -> bool:
         """Whether it can take a run, as far as is known; see ``look``."""
