@@ -6,8 +6,8 @@
 The map, by trust zone and then by layer (imports point down only):
 
     cli           the command                                host, trusted
-    api           run, close; what a user calls
-    drivers       all I/O of the host: blocking
+    api           run, Sandbox, their async twins; what a user calls
+    drivers       all I/O of the host: blocking, and for tasks
     engine        events in, instructions out                pure
     zygote        launcher and server: forks the guests      trusted, no secrets
     guest         runs inside; nothing in it is a wall       hostile from the first byte on
@@ -28,9 +28,12 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .api.async_run import arun
+    from .api.async_sandbox import AsyncSandbox
+    from .api.live import Step
     from .api.machine import close
     from .api.run import run
-    from .api.sandbox import Sandbox, Step
+    from .api.sandbox import Sandbox
     from .errors import (
         BelljarError,
         ClosedError,
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncSandbox",
     "BelljarError",
     "ClosedError",
     "Denial",
@@ -78,12 +82,14 @@ __all__ = [
     "UsageNow",
     "WorkerDied",
     "__version__",
+    "arun",
     "close",
     "run",
 ]
 
 _HOMES = {"run": "api.run", "close": "api.machine", "Limits": "policy", "Policy": "policy"}
-_HOMES.update(Sandbox="api.sandbox", Step="api.sandbox")
+_HOMES.update(Sandbox="api.sandbox", Step="api.live")
+_HOMES.update(arun="api.async_run", AsyncSandbox="api.async_sandbox")
 _RESULT = ("Denial", "ErrorText", "LimitHit", "Result", "Usage", "UsageNow")
 _HOMES.update(dict.fromkeys(_RESULT, "result"))
 

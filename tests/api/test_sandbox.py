@@ -19,8 +19,8 @@ import pytest
 
 import belljar
 from belljar import ClosedError, Policy, PolicyError, Sandbox
-from belljar.api import sandbox as module
-from belljar.api.sandbox import RUN_LIMITS
+from belljar.api import live as module
+from belljar.api.live import RUN_LIMITS
 from belljar.drivers.account import pid_of
 
 PATIENCE_S = 60  # only a hang takes so long

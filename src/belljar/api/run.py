@@ -80,12 +80,7 @@ def run(
     try:
         return _with_shared(order, policy, modules, feed, on_output, on_usage)
     except SetupFailed as error:
-        # The launch was the probe.  If this machine turns out to be another than assumed,
-        # there is another plan for it, or a full account of what is missing.
-        # A lack of namespaces may be one for ever, so that it is worth a look.
-        if error.retryable and error.stage != "unshare":
-            raise
-        if error.stage == "preload" or not another_machine():
+        if not worth_another(error):
             raise
     return _with_shared(order, policy, modules, feed, on_output, on_usage)
 
@@ -96,6 +91,18 @@ def another_machine() -> bool:
         return machine.reconsider()
     except (OSError, MemoryError):
         return False
+
+
+def worth_another(error: SetupFailed) -> bool:
+    """Whether a launch that failed is tried once more.
+
+    The launch was the probe.  If this machine turns out to be another than assumed, there is
+    another plan for it, or a full account of what is missing.
+    """
+    # A lack of namespaces may be one for ever, so that it is worth a look.
+    if error.retryable and error.stage != "unshare":
+        return False
+    return error.stage != "preload" and another_machine()
 
 
 def check_preload(preload: Sequence[str]) -> tuple[str, ...]:
@@ -286,6 +293,11 @@ def make_feed(stdin: str | bytes | None, policy: Policy) -> blocking.Feed:
     raise PolicyError("stdin", f"expected str, bytes or None, got {type(stdin).__name__}")
 
 
+def true_streams(policy: Policy) -> dict[str, int]:
+    """Which of this process's own streams the policy grants for writing, by name."""
+    return {name: n for name, n in (("stdout", 1), ("stderr", 2)) if name in policy.streams}
+
+
 def with_true_streams(
     policy: Policy, on_output: Callable[[str, bytes], object] | None
 ) -> Callable[[str, bytes], object] | None:
@@ -293,7 +305,7 @@ def with_true_streams(
 
     The guest never holds the descriptor: the bytes are written here, within its output limit.
     """
-    numbers = {name: n for name, n in (("stdout", 1), ("stderr", 2)) if name in policy.streams}
+    numbers = true_streams(policy)
     if not numbers:
         return on_output
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from ..api.sandbox import Sandbox
 from ..errors import ClosedError
-from ..wire.events import Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from ..result import Result
 
@@ -25,20 +23,14 @@ _REMEDY = "; reset() starts"  # how a Sandbox goes on, in the words of Python
 class Session(Sandbox):
     """A ``Sandbox`` for somebody who types.  Used by one thread."""
 
-    _interactive = False
-
     def enter(self, source: str, name: str, on_output: Callable[[str, bytes], object]) -> Result:
         """Run one statement; what its expressions evaluate to is shown inside.
 
         Raises: as ``run``.
         """
-        self._interactive = True
         if self._live is not None:
             self._live.hear_signals()
-        try:
-            return self.run(source, name=name, on_output=on_output)
-        finally:
-            self._interactive = False
+        return self.run(source, name=name, on_output=on_output, interactive=True)
 
     def lost(self, on_output: Callable[[str, bytes], object]) -> str:
         """Why there is no interpreter any more; empty while there is one.
@@ -50,11 +42,6 @@ class Session(Sandbox):
         except ClosedError as error:
             return reason(error)
         return ""
-
-    def _do(self, order: Any, *args: Any, **kwargs: Any) -> Result:
-        if self._interactive and isinstance(order, Run):
-            order = order.replace(interactive=True)
-        return super()._do(order, *args, **kwargs)
 
 
 def reason(error: ClosedError) -> str:

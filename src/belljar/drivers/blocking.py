@@ -16,7 +16,8 @@ from ..wire.control import Unpacker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from typing import Protocol
 
     from ..engine.life import Order
     from ..policy import Limits
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
     from .account import Account, Sampler
     from .interrupts import Interrupts
     from .zygotes import GuestEnds, Zygote
+
+    class Poll(Protocol):
+        """``select.poll``, or what has its methods."""
+
+        def register(self, fd: int, eventmask: int, /) -> None: ...
+        def modify(self, fd: int, eventmask: int, /) -> None: ...
+        def unregister(self, fd: int, /) -> None: ...
+        def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]: ...
+
 
 _PIECE = 1 << 16  # one pipe's capacity
 _LITTLE = 512  # bytes: several lines of text
@@ -78,27 +88,32 @@ def run(
             if interrupts.woken is not None:
                 loop.watch(interrupts.woken, interrupts.forget_signals)
             return loop.run()
-    except WorkerDied:
-        # The status socket closes a moment before the control socket does; whoever tries
-        # again must not be given the same zygote.
-        zygote.close()
-        raise
-    except (OSError, MemoryError) as error:
-        ends.kill()
-        if loop is not None and loop.in_application:
-            raise
-        from .trouble import typed
-
-        handed_over = loop is not None and loop.life.wants_cpu
-        failure = typed(error, handed_over=handed_over)
+    except BaseException as error:
+        failure = broken_off(error, loop, zygote, ends)
         if failure is error:
             raise
         raise failure from error
-    except BaseException:
-        ends.kill()
-        raise
     finally:
         ends.close()
+
+
+def broken_off(
+    error: BaseException, loop: Loop | None, zygote: Zygote, ends: GuestEnds
+) -> BaseException:
+    """What to raise where a run was broken off by ``error``; the guest is gone or killed."""
+    if isinstance(error, WorkerDied):
+        # The status socket closes a moment before the control socket does; whoever tries
+        # again must not be given the same zygote.
+        zygote.close()
+        return error
+    ends.kill()
+    if not isinstance(error, (OSError, MemoryError)):
+        return error
+    if loop is not None and loop.in_application:
+        return error
+    from .trouble import typed
+
+    return typed(error, handed_over=loop is not None and loop.life.wants_cpu)
 
 
 class Loop:
@@ -117,14 +132,19 @@ class Loop:
         requested: float,
         *,
         keep: bool = False,
+        poll: Poll | None = None,
     ) -> None:
         self.ends = ends
         self.feed = feed
         self.on_output = on_output
         self.outgoing = bytearray()
+        # Of functions of the application's, for later, where they are not called at once.
+        self.calls: list[tuple[Callable[..., object], tuple[object, ...]]] = []
         self.clock: int | None = None
         self.in_application = False  # whether what is raised is the application's
         self.collecting = False
+        self.looks_left = 0  # at a guest that is being stopped
+        self.seen_stopped: set[int] = set()
         self.limits = limits
         self.account: Account | None = None  # where the clock of one process does not do
         self.sample: Sampler | None = None
@@ -132,7 +152,7 @@ class Loop:
         self.usage_at = math.inf
         self.bytes_read = 0  # in this round
         self.little = 0  # rounds in a row that brought little
-        self.poll = select.poll()
+        self.poll: Poll = select.poll() if poll is None else poll
         self.handlers: dict[int, Callable[[int], None]] = {}
         zygote.ensure_ready()
         asked = max(requested, zygote.ready_at)
@@ -164,9 +184,12 @@ class Loop:
                 time.sleep(rest_s)
         return self.result()
 
-    def wait_ms(self) -> int | None:
-        """For how long there is nothing to do unless something arrives."""
+    def wait_ms(self, most_s: float = math.inf) -> int | None:
+        """For how long there is nothing to do unless something arrives, and at most so long."""
+        if self.parking:
+            return 0
         left = min(self.life.deadline(), self.usage_at) - time.monotonic()
+        left = min(left, most_s)
         # Rounded up: waking a millisecond early would spin until the deadline.
         return None if left > 3600 else int(max(left, 0) * 1000) + (left > 0)
 
@@ -212,7 +235,7 @@ class Loop:
         """Hand an event to the engine and carry out what it says."""
         self.carry_out(self.life.handle(event, time.monotonic()))
 
-    def carry_out(self, instructions: list[e.Instruction]) -> None:
+    def carry_out(self, instructions: Sequence[e.Instruction]) -> None:
         """Do what the engine says, in order."""
         for instruction in instructions:
             if isinstance(instruction, e.Send):
@@ -248,10 +271,14 @@ class Loop:
 
         What it raises is its own, and goes on to the caller as it is.
         """
-        self.life.handle(e.Paused(), time.monotonic())
-        self.in_application = True
+        self.pause()
         function(*arguments)
         self.resume()
+
+    def pause(self) -> None:
+        """A function of the application's begins."""
+        self.life.handle(e.Paused(), time.monotonic())
+        self.in_application = True
 
     def resume(self) -> None:
         """A function of the application's is over."""
@@ -274,24 +301,57 @@ class Loop:
             self.account.signal_others(number)
 
     def park(self) -> None:
-        """Stop the guest until its next run, all of it; one that cannot be stopped is killed."""
+        """Begin to stop the guest until its next run, all of it."""
         self.freeze(True)
         if not self.limits.processes or self.ends.group is not None or self.account is None:
             return  # with one process nobody inside can undo it: the filter has no SIGCONT
+        self.looks_left, self.seen_stopped = _MOST_LOOKS, set()
+        self.park_on()
+
+    def park_on(self) -> None:
+        """Look whether all of the guest stands still; one that cannot be stopped is killed.
+
+        While ``parking`` it is to be called again, after a rest that need not hold up others.
+        """
         # What was made while the others were stopped is found by looking again, and so is what
         # the kernel has let go on: it does where a group of processes is left without a parent.
         # When two looks find the same and nobody running, nobody is left who could change it.
-        before: set[int] = set()
-        for look in range(_MOST_LOOKS):
-            found = set(self.account.pids())
-            stopped = self.account.stopped()
-            if stopped and found == before:
+        account = self.account
+        while self.looks_left and account is not None:
+            first = self.looks_left == _MOST_LOOKS
+            self.looks_left -= 1
+            found = set(account.pids())
+            if account.stopped():
+                if found == self.seen_stopped:
+                    self.looks_left = 0
+                    return
+                self.seen_stopped = found
+                continue
+            self.seen_stopped = set()
+            self.freeze(True)
+            if self.looks_left and not first:
                 return
-            before = found if stopped else set()
-            if not stopped:
-                self.freeze(True)
-                time.sleep(_REST_S if look else 0.0)
         self.ends.kill()
+
+    @property
+    def parking(self) -> bool:
+        """Whether the guest is being stopped."""
+        return self.looks_left > 0
+
+    @property
+    def done(self) -> bool:
+        """Whether the run is over, and nothing is left to do after it."""
+        return self.life.done and not self.calls and not self.parking
+
+    def go_on(self, found: list[tuple[int, int]]) -> float:
+        """``round``, also where the run is over and its guest is being stopped."""
+        if self.parking:
+            self.park_on()
+        elif not self.life.done:  # else there are only calls left
+            rest_s = self.round(found)
+            if not self.parking:
+                return rest_s
+        return _REST_S if self.parking else 0.0
 
     def collect(self) -> None:
         """After a run of a guest that stays: what it wrote is in the pipes by now."""

@@ -1,4 +1,4 @@
-"""A guest that stays from run to run, driven by whichever thread asks for one."""
+"""A guest that stays from run to run, driven by whichever thread or task asks for one."""
 
 from __future__ import annotations
 
@@ -7,58 +7,54 @@ import time
 
 from ..engine import events as e
 from ..errors import SandboxFailure, WorkerDied
-from .blocking import Feed, Loop
+from .blocking import Loop
 from .interrupts import Interrupts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator, Sequence
 
     from ..engine.life import Order
     from ..policy import Limits
     from ..result import Result, UsageNow
     from ..wire.limits import Budget
+    from .blocking import Feed
     from .zygotes import GuestEnds, Zygote
 
-# For code that is told to end because its host was: Ctrl-C, an exception of on_output.
+    Listener = Callable[[str, bytes], object]
+    UsageListener = Callable[[UsageNow], object]
+    # Asks for a rest of so many seconds and then for what the kernel has found, at most so many
+    # seconds later; is told that, or what was raised meanwhile.
+    Wait = tuple[float, float]
+    Found = list[tuple[int, int]]
+    # What comes out at the end is the result, or what is to be raised.
+    Drive = Generator[Wait, Found, Result | BaseException]
+
+# For code that is told to end because its host was: Ctrl-C, cancellation, an exception of
+# on_output.
 LAST_S = 1.0
 
 
-class Live:
-    """One guest and what drives it.  One run at a time; the caller sees to that."""
+class LiveGuest:
+    """One guest, and how it is driven, but for the waiting.  One run at a time.
 
-    def __init__(
-        self,
-        zygote: Zygote,
-        ends: GuestEnds,
-        order: Order,
-        limits: Limits,
-        budget: Budget,
-        feed: Feed,
-        began: float,
-        requested: float,
-    ) -> None:
-        """Start it, with an order that brings its settings.  Raises ``SandboxFailure``."""
+    What: ``_drive`` is a generator that is suspended whenever there is nothing to do.  Because:
+    a thread waits in poll, a task by awaiting, and all else is the same.  Then: each of them
+    only waits, and hands in what was found or what was raised.
+    """
+
+    def __init__(self, loop: Loop, zygote: Zygote, ends: GuestEnds) -> None:
+        self._loop = loop
         self._zygote = zygote
         self._ends = ends
         self._closed = False
+        self._ending = False  # softly, for at most LAST_S: not to be interrupted
         self.interrupts = Interrupts(math.inf)
         try:
-            self._loop = Loop(
-                ends, order, limits, budget, feed, None, zygote, began, requested, keep=True
-            )
-            self._loop.watch(self.interrupts.fd, self._interrupted)
-            self.started = self._drive()
+            loop.watch(self.interrupts.fd, self._interrupted)
         except BaseException:
-            self.close()
+            self.interrupts.close()
             raise
-
-    def hear_signals(self) -> None:
-        """See ``Interrupts.hear_signals``; once."""
-        if self.interrupts.woken is None:
-            self.interrupts.hear_signals()
-            if self.interrupts.woken is not None:
-                self._loop.watch(self.interrupts.woken, self.interrupts.forget_signals)
 
     @property
     def waiting(self) -> bool:
@@ -73,85 +69,85 @@ class Live:
             found = self._loop.poll.poll(0)
             self._loop.round([(fd, event) for fd, event in found if fd not in streams])
 
-    def turn(
+    def _turn(
         self,
         order: Order,
         limits: Limits,
         budget: Budget,
-        on_output: Callable[[str, bytes], object] | None = None,
-        on_usage: Callable[[UsageNow], object] | None = None,
-    ) -> Result:
-        """One run.  Raises ``SandboxFailure``, and what the functions raise.
-
-        Whatever is raised, the guest waits for another run or is gone.
-        """
+        on_output: Listener | None,
+        on_usage: UsageListener | None,
+    ) -> Drive:
+        """One run.  Whatever comes out, the guest waits for another run or is gone."""
         loop = self._loop
         loop.on_output, loop.on_usage = on_output, on_usage
         loop.start_telling_usage()
         try:
             with self.interrupts:
-                loop.carry_out(loop.life.begin(order, limits, budget, time.monotonic()))
-                return self._drive()
+                first = loop.life.begin(order, limits, budget, time.monotonic())
+                return (yield from self._drive(first))
         finally:
             loop.on_output = loop.on_usage = None
             loop.start_telling_usage()
 
-    def _drive(self) -> Result:
+    def _drive(self, first: Sequence[e.Instruction] = ()) -> Drive:
+        """What is under way, to its end."""
         loop = self._loop
-        waiting = False  # in poll, where nothing is half done
+        waiting = False  # where nothing is half done
+        rest_s = 0.0
         try:
-            while not loop.life.done:
-                timeout = loop.wait_ms()
+            loop.carry_out(first)
+            while not loop.done:
                 waiting = True
-                found = loop.poll.poll(timeout)
+                found = yield rest_s, math.inf
                 waiting = False
-                rest_s = loop.round(found)
-                if rest_s:
-                    waiting = True
-                    time.sleep(rest_s)
+                rest_s = loop.go_on(found)
             return loop.result()
-        except WorkerDied:
+        except GeneratorExit:
+            self._gone()  # whoever waited was interrupted between two waits
+            raise
+        except WorkerDied as error:
             self._zygote.close()  # nobody must be given the same one
             self._gone()
-            raise
-        except SandboxFailure:
+            return error
+        except SandboxFailure as error:
             self._gone()
-            raise
+            return error
         except (OSError, MemoryError) as error:
             if loop.in_application:
-                self._end_softly()
-                raise
+                yield from self._end_softly()
+                return error
             self._gone()
             from .trouble import typed
 
             failure = typed(error, handed_over=loop.life.wants_cpu)
-            if failure is error:
-                raise
-            raise failure from error
-        except BaseException:
+            if failure is not error:
+                failure.__cause__ = error
+            return failure
+        except BaseException as error:
             if waiting or loop.in_application:
-                self._end_softly()
+                yield from self._end_softly()
             else:
                 self._gone()
-            raise
+            return error
 
-    def _end_softly(self) -> None:
+    def _end_softly(self) -> Generator[Wait, Found, None]:
         """Interrupt the code, so that the guest stays for others; kill it if it does not end."""
         loop = self._loop
-        loop.in_application = False
         loop.on_output = loop.on_usage = None
+        loop.calls.clear()
         until = time.monotonic() + LAST_S
+        self._ending = True
         try:
             loop.resume()
             if loop.collecting:
                 loop.collect()  # to its end, which somebody's on_output has prevented
             loop.tell(e.Interrupted(math.inf))
-            while not loop.life.done and (left := until - time.monotonic()) > 0:
-                wait = loop.wait_ms()
-                most = int(left * 1000) + 1
-                loop.round(loop.poll.poll(most if wait is None else min(wait, most)))
+            rest_s = 0.0
+            while not loop.done and (left := until - time.monotonic()) > 0:
+                rest_s = loop.go_on((yield rest_s, left))
         finally:
-            if not loop.life.waiting:
+            self._ending = False
+            if not loop.life.waiting or not loop.done:
                 self._gone()
 
     def _interrupted(self, _event: int) -> None:
@@ -165,6 +161,10 @@ class Live:
         """SIGKILL the guest; from any thread, while it is not being closed."""
         self._ends.kill()
 
+    def end(self) -> None:
+        """Have the run that is under way end at once, and the guest with it; from any thread."""
+        self.interrupts.end()
+
     def close(self, *, mine: bool = True) -> None:
         """End the guest and let go of it.  ``mine``: it is not that of a forked process's parent."""
         if self._closed:
@@ -176,3 +176,74 @@ class Live:
         else:
             self._ends.let_go()
         self.interrupts.close()
+
+
+class Live(LiveGuest):
+    """One guest for threads: whoever asks for a run waits in poll."""
+
+    def __init__(
+        self,
+        zygote: Zygote,
+        ends: GuestEnds,
+        order: Order,
+        limits: Limits,
+        budget: Budget,
+        feed: Feed,
+        began: float,
+        requested: float,
+    ) -> None:
+        """Ready to be started with an order that brings its settings.
+
+        Raises ``OSError`` and ``SandboxFailure``; the ends are the caller's then.
+        """
+        loop = Loop(ends, order, limits, budget, feed, None, zygote, began, requested, keep=True)
+        super().__init__(loop, zygote, ends)
+
+    def hear_signals(self) -> None:
+        """See ``Interrupts.hear_signals``; once."""
+        if self.interrupts.woken is None:
+            self.interrupts.hear_signals()
+            if self.interrupts.woken is not None:
+                self._loop.watch(self.interrupts.woken, self.interrupts.forget_signals)
+
+    def start(self) -> Result:
+        """Start it, and return how that run ended.  Raises ``SandboxFailure``."""
+        return self._wait(self._drive())
+
+    def turn(
+        self,
+        order: Order,
+        limits: Limits,
+        budget: Budget,
+        on_output: Listener | None = None,
+        on_usage: UsageListener | None = None,
+    ) -> Result:
+        """One run.  Raises ``SandboxFailure``, and what the functions raise.
+
+        Whatever is raised, the guest waits for another run or is gone.
+        """
+        return self._wait(self._turn(order, limits, budget, on_output, on_usage))
+
+    def _wait(self, drive: Drive) -> Result:
+        loop = self._loop
+        try:
+            rest_s, most_s = next(drive)
+            while True:
+                try:
+                    if rest_s:
+                        time.sleep(rest_s)
+                    found = loop.poll.poll(loop.wait_ms(most_s))
+                except BaseException as error:
+                    rest_s, most_s = drive.throw(error)
+                else:
+                    rest_s, most_s = drive.send(found)
+        except StopIteration as stop:
+            outcome: Result | BaseException = stop.value
+        finally:
+            drive.close()
+        if isinstance(outcome, BaseException):
+            try:
+                raise outcome
+            finally:
+                del outcome  # or its traceback would hold this frame, and this frame it
+        return outcome

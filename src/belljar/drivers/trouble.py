@@ -14,6 +14,8 @@ import sys
 
 from ..errors import SHORTAGES, SandboxFailure, SetupFailed, WorkerDied
 
+_OURS = ("belljar", "anyio", "trio")  # what waits on our behalf is not the application's
+
 
 def typed(error: OSError | MemoryError, *, handed_over: bool) -> BaseException:
     """The failure to raise from ``error``; ``error`` itself where it is the application's.
@@ -40,4 +42,4 @@ def _ours(error: OSError | MemoryError) -> bool:
         name = trace.tb_frame.f_globals.get("__name__") or ""
         trace = trace.tb_next
     root = name.partition(".")[0]
-    return root == "belljar" or root in sys.stdlib_module_names
+    return root in _OURS or root in sys.stdlib_module_names

@@ -1,0 +1,271 @@
+"""Waiting for a live interpreter in a thread: ``Sandbox`` and whatever else is used by threads.
+
+What: one lock for each, held during a run.  Because: an interpreter does one thing at a time,
+and threads may share it.  Then: whoever asks waits for its turn and drives the guest itself.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+
+from ..drivers.live import Live
+from ..errors import ClosedError, SandboxFailure
+from .live import Ask, Interpreter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from types import TracebackType
+    from typing import Any, Self
+
+    from ..drivers.live import Listener, UsageListener
+    from ..result import Result
+    from .live import Step
+
+
+class Threaded(Interpreter[Live]):
+    """A live interpreter for threads."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lock = _Owned()
+
+    def _launch(self) -> None:
+        """Make the process, and wait until it is ready."""
+        raise NotImplementedError
+
+    # --- starting and ending ------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """The last step of making one."""
+        self._start()
+        self._closing = False
+        self._watch()
+
+    def _start(self) -> None:
+        """Give it a guest."""
+        self._forget_steps()
+        try:
+            self._launch()
+        except SandboxFailure:
+            if not self._closed_why:
+                raise
+        if self._closed_why:
+            raise ClosedError(f"{self._closed_why} while it started")
+
+    @property
+    def _busy(self) -> bool:
+        return self._lock.locked()
+
+    def _look_if_free(self) -> None:
+        if self._lock.acquire(timeout=0):
+            try:
+                self._look()
+            finally:
+                self._lock.release()
+                self._close_late()
+
+    def close(self) -> None:
+        """End the interpreter at once, and a run that is under way; twice is as good as once.
+
+        That run raises ``ClosedError`` where it was asked for.  Called by what that run calls,
+        such as ``on_output``, the end comes when that returns.  Functions registered with
+        ``atexit`` inside are not called.
+        """
+        self._close("it was closed")
+
+    def _shut(self, why: str) -> None:
+        self._close(why, wait=False)
+
+    def _close(self, why: str, *, wait: bool = True) -> None:
+        if self._closing:
+            return
+        self._closing, self._closed_why = True, why
+        if os.getpid() != self._pid:
+            self._drop()
+            return
+        live = self._live
+        if self._lock.mine or not wait:
+            self._close_late()
+            if live is not None:
+                live.end()
+            return
+        while not self._lock.acquire(timeout=0.05):
+            if live is not None:
+                live.end()
+        try:
+            self._drop()
+        finally:
+            self._lock.release()
+
+    def _close_late(self) -> None:
+        """Let go of the guest of what was closed while it was in use, if nobody uses it now."""
+        if self._closing and self._live is not None and self._lock.acquire(timeout=0):
+            try:
+                self._drop()
+            finally:
+                self._lock.release()
+
+    def reset(self) -> None:
+        """End the interpreter and start a fresh one under the same policy.
+
+        Names, files and ``history`` are gone.  Waits for a run that is under way.
+
+        Raises:
+            ClosedError: it is closed.
+            SandboxFailure: belljar's own machinery failed.
+        """
+        self._check_open()
+        try:
+            with self._lock:
+                self._check_open()
+                self._drop()
+                self._start()
+        finally:
+            self._close_late()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- running ------------------------------------------------------------------------
+
+    def run(
+        self,
+        code: str | bytes,
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        files: Mapping[str, str | bytes] | None = None,
+        stdin: str | bytes | None = None,
+        name: str | None = None,
+        on_output: Listener | None = None,
+        on_usage: UsageListener | None = None,
+        interactive: bool = False,
+        **limits: float,
+    ) -> Result:
+        """Execute code in the interpreter and return how it ended.
+
+        Args:
+            code: the program, at most 16 MiB.  The value of its last expression is
+                ``Result.value``; ``await`` works at top level.
+            inputs: names for its namespace, which stay there.
+            files: contents by path relative to ``/work``; those that exist are replaced.
+            stdin: what it reads from standard input; nothing if left out.
+            name: the file name in tracebacks; ``<run 1>``, ``<run 2>``, ... if left out.
+            on_output: as with ``Sandbox``, for this run alone and in its place.
+            on_usage: called with a ``UsageNow`` while the code runs.
+            interactive: whether ``sys.displayhook`` shows the value of each expression, as at
+                Python's prompt, instead of ``Result.value``.
+            limits: bounds of this run below the policy's, such as ``wall_s=0.5``; one of
+                ``RUN_LIMITS``.
+
+        Returns:
+            A ``Result``, whatever the code does.  Its usage is that of this run; its peak of
+            memory is that of the interpreter's life so far.
+
+        Raises:
+            PolicyError: an argument makes no sense; names it.
+            ClosedError: the sandbox is closed, or its interpreter has ended.
+            SandboxFailure: belljar's own machinery failed.
+        """
+        ask = self._ask_run(
+            code, inputs, files, stdin, name, on_output, on_usage, interactive, limits
+        )
+        return self._do(ask)
+
+    def call(self, target: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Call a function of the interpreter's by its name, and return what it returns.
+
+        Args:
+            target: a name, or a dotted one: ``"model.predict"``, ``"len"``.
+            args, kwargs: plain data.  A coroutine that comes back is awaited inside.
+
+        Raises:
+            GuestError: the call ended badly; ``result`` has all of it.
+            PolicyError, ClosedError, SandboxFailure: as with ``run``.
+        """
+        return self._do(self._ask_call(target, args, kwargs)).unwrap()
+
+    def set(self, **names: Any) -> None:
+        """Put names into the interpreter's namespace: ``sandbox.set(n=10)``.
+
+        Raises:
+            GuestError: it went badly inside, as for want of memory.
+            PolicyError, ClosedError, SandboxFailure: as with ``run``.
+        """
+        self.run("", inputs=names).unwrap()
+
+    def get(self, name: str) -> Any:
+        """The value of a name, or of a dotted one; plain data.
+
+        Raises:
+            GuestError: there is no such name, or its value cannot cross.
+            PolicyError, ClosedError, SandboxFailure: as with ``run``.
+        """
+        return self._do(self._ask_get(name)).unwrap()
+
+    def replay(self, steps: Iterable[Step]) -> list[Result]:
+        """Do again what another interpreter's ``history`` tells; the results in order.
+
+        Raises:
+            PolicyError, ClosedError, SandboxFailure: as with ``run``.
+        """
+        return [self._do(self._ask_again(step)) for step in steps]
+
+    def _do(self, ask: Ask) -> Result:
+        """One turn, when it is its turn."""
+        self._check_open()
+        try:
+            with self._lock:
+                live = self._ready()
+                try:
+                    result = live.turn(*self._settle(ask))
+                except SandboxFailure as failure:
+                    self._ended = str(failure)
+                    raise
+                finally:
+                    self._over(live)
+                return self._result(live, result)
+        finally:
+            self._close_late()
+
+
+class _Owned:
+    """A lock that knows whether the thread that asks has it."""
+
+    def __init__(self) -> None:
+        self._lock = _thread.allocate_lock()
+        self._owner = 0
+
+    def acquire(self, timeout: float = -1) -> bool:
+        taken = self._lock.acquire(timeout=timeout) if timeout else self._lock.acquire(False)
+        if taken:
+            self._owner = _thread.get_ident()
+        return taken
+
+    def release(self) -> None:
+        self._owner = 0
+        self._lock.release()
+
+    def locked(self) -> bool:
+        return self._lock.locked()
+
+    @property
+    def mine(self) -> bool:
+        return self._owner == _thread.get_ident()
+
+    def __enter__(self) -> None:
+        if self.mine:
+            raise ClosedError("it is busy with the run that called this function")
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
