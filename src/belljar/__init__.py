@@ -8,6 +8,7 @@ The map, by trust zone and then by layer (imports point down only):
     cli           the command                                host, trusted
     api           run, Sandbox, their async twins; what a user calls
     drivers       all I/O of the host: blocking, and for tasks
+    broker        what guests ask of the host: checks, accounts
     engine        events in, instructions out                pure
     zygote        launcher and server: forks the guests      trusted, no secrets
     guest         runs inside; nothing in it is a wall       hostile from the first byte on
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from .api.run import run
     from .api.sandbox import Sandbox
     from .errors import (
+        AbilityDenied,
         BelljarError,
         ClosedError,
         Denied,
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AbilityDenied",
     "AsyncSandbox",
     "BelljarError",
     "ClosedError",

@@ -2,6 +2,7 @@
 
 BelljarError
  ├ PolicyError(ValueError)   the policy contradicts itself; names the key
+ ├ AbilityDenied(PermissionError)  your policy lacks an ability; names it
  ├ UnsupportedError          this machine cannot enforce it; nothing ran
  ├ ClosedError               you closed it, or its guest has ended
  ├ SandboxFailure            our machinery failed
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .result import Result
 
 __all__ = [
+    "AbilityDenied",
     "BelljarError",
     "ClosedError",
     "Denied",
@@ -78,6 +80,18 @@ class PolicyError(BelljarError, ValueError):
         super().__init__(f"{key}: {message}")
         self.key = key
         self.message = message
+
+
+class AbilityDenied(BelljarError, PermissionError):
+    """A host function asked for an ability of the application's own, and it is not granted.
+
+    ``ability`` is its name.  The text may be told to the guest: it holds nothing but that name,
+    what was asked for and what is left.
+    """
+
+    def __init__(self, ability: str, message: str) -> None:
+        super().__init__(message)
+        self.ability = ability
 
 
 class UnsupportedError(BelljarError):

@@ -96,6 +96,27 @@ rule_steps = st.lists(
     st.tuples(st.sampled_from(["allow", "block"]), st.lists(patterns, max_size=2)), max_size=4
 )
 
+# Every kind under every name, so that kinds meet; and both forms of a whole cap.
+caps = st.sampled_from([0, 1, 1.0, 0.5, 2.5, 500, 2**63 - 1])
+abilities = st.dictionaries(
+    st.sampled_from(["spend", "mail.send", "größe"]),
+    st.one_of(
+        st.just(True), caps, st.sets(st.sampled_from(["a", "b", ""])), st.sampled_from(["x", "1"])
+    ),
+    max_size=3,
+)
+wide_abilities = st.dictionaries(
+    st.sampled_from(["spend", "mail.send", "größe", "__x"]),
+    st.one_of(
+        st.just(True),
+        st.floats(0, 2**62),
+        st.integers(0, 2**63 - 1),
+        st.sets(env_text, max_size=4),
+        env_text,
+    ),
+    max_size=4,
+)
+
 
 @st.composite
 def policies(draw: st.DrawFn, *, wide_values: bool = False) -> Policy:
@@ -122,6 +143,7 @@ def policies(draw: st.DrawFn, *, wide_values: bool = False) -> Policy:
         run=draw(st.sets(st.sampled_from(["git", "/bin/ls"]))),
         jit=draw(st.booleans()),
         system_info=draw(st.booleans()),
+        abilities=draw(wide_abilities if wide_values else abilities),
     )
     if draw(st.booleans()):
         policy = policy.allow(python=draw(st.sampled_from(["/venv", "/usr/bin/python3"])))

@@ -79,6 +79,7 @@ def test_allow_never_narrows(a: Policy, b: Policy) -> None:
         "jit": b.jit,
         "builtins": b.builtins.patterns(ALLOW),
         "system_info": b.system_info,
+        "abilities": b.abilities,
         **{name: b.limits[name] for name in LIMITS},
     }
     wide, refused = a, set()
@@ -89,7 +90,7 @@ def test_allow_never_narrows(a: Policy, b: Policy) -> None:
             refused.add(name)
         assert a <= wide
     assert a & wide == a
-    assert refused <= {"read", "write", "env", "argv", "names", "stand_ins"}
+    assert refused <= {"read", "write", "env", "argv", "names", "stand_ins", "abilities"}
     if not refused:
         if _blocks_nothing(a) and b.python is None:
             assert b <= wide
@@ -264,6 +265,7 @@ ALONE = [
     {"python": "/srv/venv"},
     {"jit": True},
     {"system_info": True},
+    {"abilities": {"send_mail": True}},
     *({name: 2 * spec.low + 1} for name, spec in LIMITS.items()),
 ]
 

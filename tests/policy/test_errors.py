@@ -144,6 +144,33 @@ ALLOW = [
     ({"system_info": 1}, "grants.system_info", "expected True or False, got int"),
     ({"system_info": "yes"}, "grants.system_info", "got str"),
     ({"system_info": None}, "grants.system_info", "got None"),
+    # abilities
+    ({"abilities": ["send"]}, "grants.abilities", "got list; write abilities={'send_mail': True"),
+    ({"abilities": True}, "grants.abilities", "got bool"),
+    ({"abilities": {"send": False}}, "grants.abilities.send", "leave it out"),
+    ({"abilities": {"send": None}}, "grants.abilities.send", "a text (a value), got None"),
+    ({"abilities": {"send": b"x"}}, "grants.abilities.send", "got bytes"),
+    ({"abilities": {"send": {"a": True}}}, "grants.abilities.send", "got dict; in a TOML file"),
+    ({"abilities": {"send": Decimal(1)}}, "grants.abilities.send", "got Decimal"),
+    ({"abilities": {"n": -1}}, "grants.abilities.n", "-1 is out of range: 0 to 9,223,372,"),
+    ({"abilities": {"n": float("nan")}}, "grants.abilities.n", "nan is out of range"),
+    ({"abilities": {"n": float("inf")}}, "grants.abilities.n", "inf is out of range"),
+    ({"abilities": {"n": 2.0**63}}, "grants.abilities.n", "out of range"),
+    ({"abilities": {"n": 1 << 5000}}, "grants.abilities.n", "an int of 5001 bits"),
+    ({"abilities": {"t": ["a", 1]}}, "grants.abilities.t[1]", "an entry (str), got int"),
+    ({"abilities": {"t": ["a\0"]}}, "grants.abilities.t[0]", "NUL"),
+    ({"abilities": {"t": "\ud800"}}, "grants.abilities.t", "surrogate"),
+    ({"abilities": {"t": "x" * 4097}}, "grants.abilities.t", "4097 characters; at most 4096"),
+    ({"abilities": {"t": ["x" * 4097]}}, "grants.abilities.t[0]", "at most 4096"),
+    ({"abilities": {"t": [str(i) for i in range(4097)]}}, "grants.abilities.t", "4097 entries"),
+    ({"abilities": {f"t{i}": "x" * 4096 for i in range(64)}}, "grants.abilities", "bytes; at most"),
+    ({"abilities": {f"n{i}": 1 for i in range(257)}}, "grants.abilities", "at most 256"),
+    ({"abilities": {"": True}}, "grants.abilities['']", "is not a name"),
+    ({"abilities": {"a b": True}}, "grants.abilities['a b']", "write 'send_mail' or 'mail.send'"),
+    ({"abilities": {"a..b": True}}, "grants.abilities['a..b']", "is not a name"),
+    ({"abilities": {"1a": True}}, "grants.abilities['1a']", "is not a name"),
+    ({"abilities": {1: True}}, "grants.abilities[1]", "got int"),
+    ({"abilities": {"n" * 65: True}}, f"grants.abilities.{'n' * 65}", "65 characters; at most 64"),
     # limits
     ({"wall_s": "2s"}, "limits.wall_s", "expected a number of seconds, got str '2s'"),
     ({"wall_s": None}, "limits.wall_s", "got None"),
@@ -166,7 +193,7 @@ ALLOW = [
     # unknown keys
     ({"reed": ["/srv"]}, "reed", "did you mean read?"),
     ({"memory": 1}, "memory", "did you mean memory_bytes?"),
-    ({"zzz": 1}, "zzz", "known: argv, "),
+    ({"zzz": 1}, "zzz", "known: abilities, argv, "),
     ({"a b": 1}, "['a b']", "unknown key 'a b'"),
 ]
 
@@ -197,6 +224,28 @@ CALLS: list[tuple[Callable[[], object], str, str]] = [
         lambda: P.allow(names={"n": 1}).allow(names={"n": True}),
         "grants.names.n",
         "already granted with another value",
+    ),
+    (
+        lambda: P.allow(abilities={"n": 1}).allow(abilities={"n": True}),
+        "grants.abilities.n",
+        "already granted as a cap, and this is a flag",
+    ),
+    (
+        lambda: P.allow(abilities={"t": ["a"]}).allow(abilities={"t": "a"}),
+        "grants.abilities.t",
+        "already granted as a membership, and this is a value",
+    ),
+    (
+        lambda: P.allow(abilities={"of": "acme"}).allow(abilities={"of": "other"}),
+        "grants.abilities.of",
+        "already granted with another value",
+    ),
+    (
+        lambda: P.allow(abilities={f"a{i}": 1 for i in range(200)}).allow(
+            abilities={f"b{i}": 1 for i in range(200)}
+        ),
+        "grants.abilities",
+        "400 abilities; at most 256",
     ),
     (
         lambda: P.allow(read={"/a": "/x"}).allow(write={"/b": "/x"}),

@@ -161,6 +161,10 @@ DATA = [
     ),
     ({**GOOD, "grants": {"read": [["/a"]]}}, "grants.read[0]", "got list"),
     ({**GOOD, "grants": {"env": {"A": 1}}}, "grants.env.A", "got int"),
+    ({**GOOD, "grants": {"abilities": []}}, "grants.abilities", "expected a dict, got list"),
+    ({**GOOD, "grants": {"abilities": {"n": False}}}, "grants.abilities.n", "leave it out"),
+    ({**GOOD, "grants": {"abilities": {"n": [1]}}}, "grants.abilities.n[0]", "got int"),
+    ({**GOOD, "abilities": {"n": 1}}, "abilities", "unknown key"),
     ({**GOOD, "grants": {"names": [1]}}, "grants.names", "expected a dict"),
     ({**GOOD, "grants": {"names": {"n": {"$what": 1}}}}, "grants.names.n['$what']", "unknown"),
     (
@@ -235,6 +239,12 @@ TEXTS = [
     (loads_toml, "version = 1\n[limits]\nwall_s = inf", "limits.wall_s", "inf is out of range"),
     (loads_toml, "version = 1\n[limits]\nwall_s = nan", "limits.wall_s", "nan is out of range"),
     (loads_toml, "version = 1\n[limits]\nwall_s = 2026-01-01", "limits.wall_s", "got date"),
+    (
+        loads_toml,
+        "version = 1\n[grants.abilities]\nmail.send = true",
+        "grants.abilities.mail",
+        "a name with a dot is written in quotes",
+    ),
     (loads_json, "", "policy", "not JSON: Expecting value: line 1 column 1"),
     (loads_json, '{"version": 1,}', "policy", "not JSON"),
     (loads_json, '{"version": NaN}', "policy", "NaN is not a JSON number"),

@@ -27,6 +27,7 @@ def totals(numbers: list[int], listen: Callable[[str, bytes], None]) -> int:
             python="/srv/venv",
             jit=True,
             system_info=True,
+            abilities={"send_mail": True, "spend_cents": 500, "tables": {"a"}, "tenant": "acme"},
         )
         .block(modules=["*"], packages=["scipy"], functions=["os:system"], builtins=["eval"])
         .limit(wall_s=2, cpu_s=2.5, memory_bytes=256 * 2**20, output_bytes=2**20)

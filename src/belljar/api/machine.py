@@ -111,6 +111,7 @@ class Prepared:
             "value_bytes": plan.limits.value_bytes,
             "time": [plan.limits.wall_s, plan.limits.cpu_s, plan.limits.grace_s],
             "limits": {name: plan.limits[name] for name in LIMITS},
+            "abilities": dict(plan.policy.abilities),
             "env": dict(plan.policy.env),
             "refused": list(plan.refused),
             # Pure Python is refused by name, and only so.

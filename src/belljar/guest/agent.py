@@ -117,7 +117,7 @@ def settle(settings: Mapping[str, Any]) -> Budget:
     standins.reseed()
     ending.expect(*settings["time"])
     execute.rules_on_builtins = settings["builtins"]
-    usage.begin(settings["limits"])
+    usage.begin(settings["limits"], settings["abilities"])
     if settings["explain"]:
         denials.install(
             settings["readable"],

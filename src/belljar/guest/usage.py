@@ -1,4 +1,4 @@
-"""``belljar.usage()`` and ``belljar.limits``: what the code has used, and what it may use.
+"""``belljar.usage()``, ``belljar.limits``, ``belljar.abilities``: what was used, and what may be.
 
 For code that plans its work: stop reading when memory gets short, save before time is up.
 A convenience; the host counts by itself and believes none of it.
@@ -17,7 +17,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import MappingProxyType, ModuleType, SimpleNamespace
-    from typing import Any
+    from typing import Any, TypeVar
+
+    _Value = TypeVar("_Value")
 
 _STATM = "/proc/self/statm"
 _Namespace: Any = type(
@@ -32,24 +34,25 @@ _getrusage, _monotonic = resource.getrusage, time.monotonic
 def publish(public: ModuleType) -> None:
     """In the zygote: make this module ``belljar`` for the code, with what is here."""
     names: Any = public.__dict__
-    names["__doc__"] = "Inside a sandbox: the exceptions that refusals raise, usage and limits."
-    names["__all__"] += ["limits", "usage"]
-    names.update(limits=_read_only({}), usage=usage)
+    names["__doc__"] = "Inside a sandbox: exceptions of refusals, usage, limits, abilities."
+    names["__all__"] += ["abilities", "limits", "usage"]
+    names.update(abilities=_read_only({}), limits=_read_only({}), usage=usage)
     sys.modules["belljar"] = public
 
 
-def begin(limits: Mapping[str, float]) -> None:
-    """The code is here: time counts from now, and these are its limits."""
+def begin(limits: Mapping[str, float], abilities: Mapping[str, Any]) -> None:
+    """The code is here: time counts from now, and these are its limits and abilities."""
     global _began, _first
     _began = _monotonic()
     _first = os.getpid()
     public: Any = sys.modules["belljar"]
     public.limits = _read_only(limits)
+    public.abilities = _read_only(abilities)
 
 
-def _read_only(limits: Mapping[str, float]) -> MappingProxyType[str, float]:
-    """The limits in force by their names in a policy, such as ``memory_bytes``."""
-    proxy: MappingProxyType[str, float] = _ReadOnly(dict(limits))
+def _read_only(values: Mapping[str, _Value]) -> MappingProxyType[str, _Value]:
+    """Limits in force or abilities granted, by their names in a policy."""
+    proxy: MappingProxyType[str, _Value] = _ReadOnly(dict(values))
     return proxy
 
 

@@ -158,6 +158,13 @@ def explain_grants(policy: Policy) -> Section:
     rows.extend(("package", name) for name in sorted(policy.packages))
     if policy.system_info:
         rows.append(("system_info", "host name, processor, memory and uptime may be seen"))
+    if policy.abilities:
+        from ..policy.abilities import describe
+
+        rows.extend(
+            ("ability", f"{name}: {describe(ability)}; yours, held by your host functions, no wall")
+            for name, ability in policy.abilities.items()
+        )
     if policy.run:
         rows.append(("run", ", ".join(sorted(policy.run))))
     if policy.python is not None:

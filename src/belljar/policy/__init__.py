@@ -10,6 +10,7 @@ The map of this package:
 - ``limits``    the bounds: defaults, ranges, reasons
 - ``paths``     read and write grants: host path, inside path, covering, intersection
 - ``grants``    every other grant: what it accepts
+- ``abilities`` flags, caps, memberships, values of the application's own (import it by name)
 - ``values``    plain data for the ``names`` grant, frozen and in file form
 - ``policy``    ``Policy`` itself
 - ``rules``     what is said of modules and built-ins by pattern

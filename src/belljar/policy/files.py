@@ -309,6 +309,10 @@ def to_data(policy: Policy) -> dict[str, object]:
         grants["stand_ins"] = dict(policy.stand_ins)
     if policy.env:
         grants["env"] = dict(policy.env)
+    if policy.abilities:
+        from .abilities import to_plain as abilities_to_plain
+
+        grants["abilities"] = abilities_to_plain(policy.abilities)
     frozen = policy._names  # pyright: ignore[reportPrivateUsage]
     if frozen:
         from .values import to_plain

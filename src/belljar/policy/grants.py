@@ -34,6 +34,7 @@ GRANTS = (
     "functions",
     "builtins",
     "system_info",
+    "abilities",
 )
 BLOCKS = ("modules", "packages", "functions", "builtins")
 STREAMS = ("stdin", "stdout", "stderr")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, Never
 
+    from .abilities import Ability, AbilityWanted
     from .grants import Texts
     from .paths import PathGrant, PathsWanted
     from .values import Frozen
@@ -57,12 +58,14 @@ class Policy:
         blocked_functions: ``module:name`` of what is replaced by a refusal.  Shape, not wall.
         builtins: which built-in names the code has, as ``Rules``.  Shape, not wall.
         system_info: whether host name, processor, memory, uptime and the like may be seen.
+        abilities: of the application's own, name -> True, number, frozenset or text.
         limits: the bounds.
     """
 
     __slots__ = (
         "__weakref__",
         "_names",
+        "abilities",
         "argv",
         "blocked_functions",
         "blocked_packages",
@@ -96,6 +99,7 @@ class Policy:
     blocked_functions: frozenset[str]
     builtins: Rules
     system_info: bool
+    abilities: Mapping[str, Ability]
     limits: Limits
     _names: tuple[tuple[str, Frozen], ...]  # sorted by name
 
@@ -119,6 +123,7 @@ class Policy:
         put(self, "blocked_functions", frozenset())
         put(self, "builtins", EVERY_BUILTIN)
         put(self, "system_info", False)
+        put(self, "abilities", FrozenDict({}))
         put(self, "limits", DEFAULTS)
         put(self, "_names", ())
 
@@ -169,6 +174,7 @@ class Policy:
         functions: Texts = _UNSET,
         builtins: Texts = _UNSET,
         system_info: bool = _UNSET,
+        abilities: Mapping[str, AbilityWanted] = _UNSET,
         wall_s: float = _UNSET,
         cpu_s: float = _UNSET,
         grace_s: float = _UNSET,
@@ -209,6 +215,8 @@ class Policy:
             functions: ``"module:name"`` that were blocked.
             builtins: built-in names that were blocked, or ``"*"``.
             system_info: True to let the guest see what this machine is.
+            abilities: name -> True (a flag), a number (a cap), texts (a membership) or a text
+                (a value).  They mean what your host functions make of them: no wall.
             wall_s, cpu_s, memory_bytes, ...: a higher limit.  A lower one changes nothing,
                 because this verb never narrows; ``limit`` lowers.  ``processes=4`` lets it
                 fork, and start its own interpreter anew (``sys.executable``).
@@ -271,6 +279,10 @@ class Policy:
         for name, flag in (("jit", jit), ("system_info", system_info)):
             if flag is not _UNSET:
                 changes[name] = grants.check_flag(name, flag) or getattr(self, name)
+        if abilities is not _UNSET:
+            from .abilities import check, join
+
+            changes["abilities"] = FrozenDict(join(self.abilities, check(abilities)))
         higher = _given_limits(
             wall_s=wall_s,
             cpu_s=cpu_s,
@@ -464,8 +476,23 @@ class Policy:
             blocked_functions=self.blocked_functions | other.blocked_functions,
             builtins=self.builtins & other.builtins,
             system_info=self.system_info and other.system_info,
+            abilities=self._meet_abilities(other),
             limits=self.limits & other.limits,
         )
+
+    def _meet_abilities(self, other: Policy) -> Mapping[str, Ability]:
+        if not self.abilities or not other.abilities:
+            return FrozenDict({})  # type: ignore[no-any-return]
+        from .abilities import meet
+
+        return FrozenDict(meet(self.abilities, other.abilities))  # type: ignore[no-any-return]
+
+    def _abilities_within(self, other: Policy) -> bool:
+        if not self.abilities:
+            return True
+        from .abilities import within
+
+        return within(self.abilities, other.abilities)
 
     def __le__(self, other: object) -> bool:
         """Is this policy at least as strict as ``other``?"""
@@ -487,6 +514,7 @@ class Policy:
             and self.env.items() <= other.env.items()
             and (not self.argv or self.argv == other.argv)
             and set(self._names) <= set(other._names)
+            and self._abilities_within(other)
             and all(paths.covered(grant, other.write) for grant in self.write)
             and all(paths.covered(grant, (*other.read, *other.write)) for grant in self.read)
         )
@@ -523,6 +551,10 @@ class Policy:
             self.blocked_functions,
             self.builtins,
             self.system_info,
+            # With its type, because a flag is not a cap of 1 although True == 1.
+            tuple((name, type(value), value) for name, value in self.abilities.items())
+            if self.abilities
+            else (),
             self.limits,
         )
 

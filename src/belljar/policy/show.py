@@ -54,6 +54,10 @@ def show_policy(policy: Policy) -> str:
         granted.append("jit=True")
     if policy.system_info:
         granted.append("system_info=True")
+    if policy.abilities:
+        from .abilities import show
+
+        granted.append(f"abilities={show(policy.abilities)}")
     if policy.blocked_packages:
         blocked.append(f"packages={sorted(policy.blocked_packages)!r}")
     if policy.blocked_functions:
