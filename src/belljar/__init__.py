@@ -6,7 +6,7 @@
 The map, by trust zone and then by layer (imports point down only):
 
     cli           the command                                host, trusted
-    api           run, Sandbox, their async twins; what a user calls
+    api           run, Sandbox, their async twins, Trusted; what a user calls
     drivers       all I/O of the host: blocking, and for tasks
     broker        what guests ask of the host: checks, accounts
     engine        events in, instructions out                pure
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .api.machine import close
     from .api.run import run
     from .api.sandbox import Sandbox
+    from .api.trusted import Trusted
     from .errors import (
         AbilityDenied,
         BelljarError,
@@ -80,6 +81,7 @@ __all__ = [
     "SandboxFailure",
     "SetupFailed",
     "Step",
+    "Trusted",
     "UnsupportedError",
     "Usage",
     "UsageNow",
@@ -91,7 +93,7 @@ __all__ = [
 ]
 
 _HOMES = {"run": "api.run", "close": "api.machine", "Limits": "policy", "Policy": "policy"}
-_HOMES.update(Sandbox="api.sandbox", Step="api.live")
+_HOMES.update(Sandbox="api.sandbox", Step="api.live", Trusted="api.trusted")
 _HOMES.update(arun="api.async_run", AsyncSandbox="api.async_sandbox")
 _RESULT = ("Denial", "ErrorText", "LimitHit", "Result", "Usage", "UsageNow")
 _HOMES.update(dict.fromkeys(_RESULT, "result"))

@@ -56,6 +56,7 @@ def nothing_left() -> Iterator[None]:
     """No descriptor, no process, no thread of belljar's that was not there before the test."""
     belljar.run("None")  # so that the zygote is there
     descriptors, processes = open_descriptors(), descendants()
+    threads = {*threading.enumerate()}
     yield
     # The kernel closes and ends in its own time.
     until = time.monotonic() + 20
@@ -66,7 +67,7 @@ def nothing_left() -> Iterator[None]:
         time.sleep(0.01)
     assert not descendants() - processes
     assert open_descriptors() <= descriptors
-    assert "belljar" not in {thread.name for thread in threading.enumerate()}
+    assert "belljar" not in {thread.name for thread in {*threading.enumerate()} - threads}
 
 
 def open_descriptors() -> int:

@@ -227,6 +227,7 @@ class AsyncSandbox(Sandboxed[TaskLive]):
     async def run(
         self,
         code: str | bytes,
+        policy: None = None,
         *,
         inputs: Mapping[str, Any] | None = None,
         files: Mapping[str, str | bytes] | None = None,
@@ -243,7 +244,7 @@ class AsyncSandbox(Sandboxed[TaskLive]):
             on_output, on_usage: what they return is awaited, if that can be.
         """
         ask = self._ask_run(
-            code, inputs, files, stdin, name, on_output, on_usage, interactive, limits
+            code, policy, inputs, files, stdin, name, on_output, on_usage, interactive, limits
         )
         return await self._do(ask)
 

@@ -98,6 +98,10 @@ else:
 class Interpreter(_Of["Guest"]):
     """One live interpreter, but for how its process is made and how it is waited for."""
 
+    # In the words of the kind, for messages.
+    _no_policy = ""  # why a run takes no policy
+    _who_ended_it = "it"
+
     def __init__(
         self,
         first: Run,
@@ -268,6 +272,7 @@ class Interpreter(_Of["Guest"]):
     def _ask_run(
         self,
         code: str | bytes,
+        policy: object = None,
         inputs: Mapping[str, Any] | None = None,
         files: Mapping[str, str | bytes] | None = None,
         stdin: str | bytes | None = None,
@@ -277,6 +282,9 @@ class Interpreter(_Of["Guest"]):
         interactive: bool = False,
         limits: Mapping[str, float] | None = None,
     ) -> Ask:
+        if policy is not None:
+            raise PolicyError("policy", self._no_policy)
+        check_shapes(inputs, (), files, on_output, on_usage)
         lower = self._lower(limits) if limits else self._limits
         given = None if stdin is None else bytes(make_feed(stdin, _NOTHING).pending)
         if given is not None and self._own_stdin:
@@ -313,7 +321,7 @@ class Interpreter(_Of["Guest"]):
         if step.target:
             return self._ask_call(step.target, step.args, step.kwargs)
         name = step.name or None
-        return self._ask_run(step.code, step.inputs, step.files, step.stdin, name)
+        return self._ask_run(step.code, None, step.inputs, step.files, step.stdin, name)
 
     def _check_open(self) -> None:
         if self._closing:
@@ -329,7 +337,7 @@ class Interpreter(_Of["Guest"]):
         live.look()
         if live.waiting:
             return live
-        self._ended = "it ended between two runs; somebody killed it, or its zygote"
+        self._ended = f"it ended between two runs; somebody killed {self._who_ended_it}"
         self._drop()
         return None
 
@@ -401,6 +409,9 @@ class Interpreter(_Of["Guest"]):
 class Sandboxed(Interpreter["Guest"]):
     """A live interpreter under a policy, made by a zygote."""
 
+    _no_policy = "settled when the sandbox was made"
+    _who_ended_it = "it, or its zygote"
+
     def __init__(
         self,
         policy: Policy | None,
@@ -416,6 +427,7 @@ class Sandboxed(Interpreter["Guest"]):
         policy = _NOTHING if policy is None else policy
         if not isinstance(policy, Policy):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise PolicyError("policy", f"expected a Policy, got {type(policy).__name__}")
+        check_shapes(inputs, argv, files, on_output)
         self._policy = policy
         self._preload = check_preload(preload)
         self._zygote: Zygote | None = None
@@ -491,6 +503,20 @@ def _end_of(result: Result) -> str:
     if result.status == "crashed":
         return "it broke the protocol"
     return "it was ended after its last run, which it did not leave in time"
+
+
+def check_shapes(
+    inputs: object, argv: object, files: object, on_output: object, on_usage: object = None
+) -> None:
+    """What would else fail later, and with an error that does not say which argument it was."""
+    for key, value in (("inputs", inputs), ("files", files)):
+        if value is not None and not (hasattr(value, "items") and hasattr(value, "keys")):
+            raise PolicyError(key, f"expected a mapping, got {type(value).__name__}")
+    if not hasattr(argv, "__iter__"):
+        raise PolicyError("argv", f"expected a sequence of str, got {type(argv).__name__}")
+    for key, value in (("on_output", on_output), ("on_usage", on_usage)):
+        if value is not None and not callable(value):
+            raise PolicyError(key, f"expected a function, got {type(value).__name__}")
 
 
 def _check_seconds(key: str, seconds: float | None) -> float | None:

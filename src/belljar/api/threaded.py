@@ -108,7 +108,7 @@ class Threaded(Interpreter[Live]):
                 self._lock.release()
 
     def reset(self) -> None:
-        """End the interpreter and start a fresh one under the same policy.
+        """End the interpreter and start a fresh one, made as this one was.
 
         Names, files and ``history`` are gone.  Waits for a run that is under way.
 
@@ -141,6 +141,7 @@ class Threaded(Interpreter[Live]):
     def run(
         self,
         code: str | bytes,
+        policy: None = None,
         *,
         inputs: Mapping[str, Any] | None = None,
         files: Mapping[str, str | bytes] | None = None,
@@ -156,15 +157,17 @@ class Threaded(Interpreter[Live]):
         Args:
             code: the program, at most 16 MiB.  The value of its last expression is
                 ``Result.value``; ``await`` works at top level.
+            policy: nothing; it was settled when the interpreter was made, if it has one.
             inputs: names for its namespace, which stay there.
-            files: contents by path relative to ``/work``; those that exist are replaced.
+            files: contents by path relative to the directory that it started in (``/work`` in a
+                sandbox); those that exist are replaced.
             stdin: what it reads from standard input; nothing if left out.
             name: the file name in tracebacks; ``<run 1>``, ``<run 2>``, ... if left out.
-            on_output: as with ``Sandbox``, for this run alone and in its place.
+            on_output: as with the interpreter, for this run alone and in its place.
             on_usage: called with a ``UsageNow`` while the code runs.
             interactive: whether ``sys.displayhook`` shows the value of each expression, as at
                 Python's prompt, instead of ``Result.value``.
-            limits: bounds of this run below the policy's, such as ``wall_s=0.5``; one of
+            limits: bounds of this run below the interpreter's, such as ``wall_s=0.5``; one of
                 ``RUN_LIMITS``.
 
         Returns:
@@ -173,11 +176,11 @@ class Threaded(Interpreter[Live]):
 
         Raises:
             PolicyError: an argument makes no sense; names it.
-            ClosedError: the sandbox is closed, or its interpreter has ended.
+            ClosedError: it is closed, or its process has ended.
             SandboxFailure: belljar's own machinery failed.
         """
         ask = self._ask_run(
-            code, inputs, files, stdin, name, on_output, on_usage, interactive, limits
+            code, policy, inputs, files, stdin, name, on_output, on_usage, interactive, limits
         )
         return self._do(ask)
 

@@ -36,6 +36,18 @@ if TYPE_CHECKING:
         def unregister(self, fd: int, /) -> None: ...
         def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]: ...
 
+    class Maker(Protocol):
+        """What a guest comes from, as a loop sees it: a zygote, or nothing of the kind."""
+
+        ready_at: float
+        ahead_s: float
+
+        def ensure_ready(self) -> None:
+            """Wait until it serves."""
+
+        def close(self) -> None:
+            """End it, because it does not work."""
+
 
 _PIECE = 1 << 16  # one pipe's capacity
 _LITTLE = 512  # bytes: several lines of text
@@ -98,7 +110,7 @@ def run(
 
 
 def broken_off(
-    error: BaseException, loop: Loop | None, zygote: Zygote, ends: GuestEnds
+    error: BaseException, loop: Loop | None, zygote: Maker, ends: GuestEnds
 ) -> BaseException:
     """What to raise where a run was broken off by ``error``; the guest is gone or killed."""
     if isinstance(error, WorkerDied):
@@ -127,7 +139,7 @@ class Loop:
         budget: Budget,
         feed: Feed,
         on_output: Callable[[str, bytes], object] | None,
-        zygote: Zygote,
+        zygote: Maker,
         began: float,
         requested: float,
         *,

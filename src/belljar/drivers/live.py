@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ..policy import Limits
     from ..result import Result, UsageNow
     from ..wire.limits import Budget
-    from .blocking import Feed
-    from .zygotes import GuestEnds, Zygote
+    from .blocking import Feed, Maker
+    from .zygotes import GuestEnds
 
     Listener = Callable[[str, bytes], object]
     UsageListener = Callable[[UsageNow], object]
@@ -43,7 +43,7 @@ class LiveGuest:
     only waits, and hands in what was found or what was raised.
     """
 
-    def __init__(self, loop: Loop, zygote: Zygote, ends: GuestEnds) -> None:
+    def __init__(self, loop: Loop, zygote: Maker, ends: GuestEnds) -> None:
         self._loop = loop
         self._zygote = zygote
         self._ends = ends
@@ -181,9 +181,11 @@ class LiveGuest:
 class Live(LiveGuest):
     """One guest for threads: whoever asks for a run waits in poll."""
 
+    loop_kind: type[Loop] = Loop
+
     def __init__(
         self,
-        zygote: Zygote,
+        zygote: Maker,
         ends: GuestEnds,
         order: Order,
         limits: Limits,
@@ -196,7 +198,9 @@ class Live(LiveGuest):
 
         Raises ``OSError`` and ``SandboxFailure``; the ends are the caller's then.
         """
-        loop = Loop(ends, order, limits, budget, feed, None, zygote, began, requested, keep=True)
+        loop = self.loop_kind(
+            ends, order, limits, budget, feed, None, zygote, began, requested, keep=True
+        )
         super().__init__(loop, zygote, ends)
 
     def hear_signals(self) -> None:

@@ -58,17 +58,18 @@ def prepare(
     for name in ("exit", "quit"):
         setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D (i.e. EOF)"))
     builtins.help = _sitebuiltins._Helper()  # pyright: ignore[reportPrivateUsage]
-    shape.make_sandboxed_read_only(builtins)
-    sys.stdin = sys.__stdin__ = standins.open_text(0, "r", "strict")  # type: ignore[misc]
-    sys.stdout = sys.__stdout__ = standins.open_text(1, "w", "strict")  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = standins.open_text(2, "w", "backslashreplace")  # type: ignore[misc]
+    shape.make_sandboxed_read_only(builtins, True)
+    _open_streams()
     # For C code only, so that ``os.environ`` is the policy's alone: it puts its own on top.
     for name in standins.ONE_THREAD:
         os.putenv(name, "1")
     late.load()
     sys.dont_write_bytecode = True
     imports.hide_what_we_loaded(fresh)
-    usage.publish(public_module(type(sys)))
+    public = public_module(type(sys))
+    public.__doc__ = "Inside a sandbox: exceptions of refusals, usage, limits, abilities."
+    public.__dict__["__all__"] += ["abilities", "limits", "usage"]
+    usage.publish(public)
     bytecode.read_bytecode_only_from(trusted)
     _imports = imports.Imports(stand_ins)
     if several:
@@ -85,6 +86,27 @@ def prepare(
         sys.modules.pop(name, None)  # what an interpreter starts with
         imports.AT_START.discard(name)
     sys.path_importer_cache.clear()
+
+
+def prepare_trusted() -> None:
+    """In a trusted interpreter: what code finds there as it would in a sandbox, and no more."""
+    shape.make_sandboxed_read_only(builtins, False)
+    _open_streams()
+    late.load()
+    imports.AT_START.update(sys.modules)
+    # The library itself, with what a program for a sandbox looks for there.
+    library, public = sys.modules["belljar"], public_module(type(sys))
+    library.__dict__.update((name, getattr(public, name)) for name in public.__all__)
+    usage.publish(library)
+    report.sandboxed = False
+    _imports.after("linecache", report.fill_linecache)
+    sys.meta_path.insert(0, _imports)
+
+
+def _open_streams() -> None:
+    sys.stdin = sys.__stdin__ = standins.open_text(0, "r", "strict")  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = standins.open_text(1, "w", "strict")  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = standins.open_text(2, "w", "backslashreplace")  # type: ignore[misc]
 
 
 def preload(name: str, refused: list[str]) -> None:

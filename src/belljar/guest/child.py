@@ -32,7 +32,7 @@ def start(stand_ins: dict[str, str], path: list[str], trusted: list[str], host_n
     sys.path.extend(place for place in path if place not in sys.path)
     for name in [name for name in sys.modules if name.partition(".")[0] == package]:
         del sys.modules[name]
-    shape.make_sandboxed_read_only(builtins)
+    shape.make_sandboxed_read_only(builtins, True)
     sys.modules["belljar"] = public_module(type(sys))
     bytecode.read_bytecode_only_from(trusted)
     finder = imports.Imports(stand_ins)

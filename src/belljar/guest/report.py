@@ -31,10 +31,34 @@ _MOST_CHAINED = (
     1000  # causes and contexts; more are a loop of somebody's, and minutes of formatting
 )
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/"
+_MOST_SOURCES = 1000  # of runs whose functions may still be met; a server makes millions
 _MAPPING = "failed to map segment from shared object"  # what the dynamic loader says
 
 # Source of each run by its file name, made into lines only when a traceback asks.
 sources: dict[str, Callable[[], list[str]]] = {}
+sandboxed = True  # else nothing was refused, and what is short is not a limit of ours
+
+
+def remember(name: str, lines: Callable[[], list[str]]) -> None:
+    """The source of a run, in place of an earlier one's of that name, or of the oldest."""
+    sources.pop(name, None)
+    sources[name] = lines
+    gone = [name]
+    if len(sources) > _MOST_SOURCES:
+        gone.append(next(iter(sources)))
+        del sources[gone[1]]
+    loaded: Any = sys.modules.get("linecache")
+    if loaded is None:
+        return  # it is filled when it is loaded
+    imports.lift()  # the policy may block what an encoding takes
+    try:
+        for each in gone:
+            loaded.cache.pop(each, None)
+        _fill(loaded.cache, name, lines)
+    except (AttributeError, TypeError):
+        return  # the code has put something else there
+    finally:
+        imports.restrict()
 
 
 def describe(exception: BaseException, name: str) -> ErrorText:
@@ -42,8 +66,8 @@ def describe(exception: BaseException, name: str) -> ErrorText:
     denials.pause()
     imports.lift()
     # Attributes of a guest's own exception class may be properties that raise.
-    note = _safely(lambda: denials.explain(exception), "")
-    limit = _safely(lambda: limit_hit(exception), None)
+    note = _safely(lambda: denials.explain(exception), "") if sandboxed else ""
+    limit = _safely(lambda: limit_hit(exception), None) if sandboxed else None
     # Cut at once: of a message as large as the memory there is room for one, and no copy.
     message = _safely(lambda: _cut(str(exception), MAX_MESSAGE), "<the message could not be read>")
     notes = _safely(lambda: [_cut(str(n), _MAX_NOTE) for n in exception.__notes__[:_MAX_NOTES]], [])
@@ -71,6 +95,8 @@ def describe(exception: BaseException, name: str) -> ErrorText:
 def memory_was_short() -> bool:
     """Whether the address space was ever used up to a good part, as far as can be told."""
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return False
     try:
         with open("/proc/self/status", "rb") as file:
             for line in file:
@@ -142,22 +168,18 @@ def _traceback(exception: BaseException, name: str) -> str:
     return "".join(traceback.format_exception(exception))
 
 
-def remember(name: str, lines: Callable[[], list[str]]) -> None:
-    """Where the source lines of a run are to be had, in place of an earlier one of its name."""
-    if name in sources:
-        cache: Any = getattr(sys.modules.get("linecache"), "cache", {})
-        cache.pop(name, None)
-    sources[name] = lines
-
-
 def fill_linecache(linecache: Any) -> None:
     """Give ``linecache`` the source of each run, of which there is no file."""
     for file_name, lines in sources.items():
         if file_name not in linecache.cache:
-            made = lines()
-            if made and not made[-1].endswith("\n"):
-                made[-1] += "\n"  # as linecache itself does; carets are placed by it
-            linecache.cache[file_name] = (sum(map(len, made)), None, made, file_name)
+            _fill(linecache.cache, file_name, lines)
+
+
+def _fill(cache: dict[str, Any], name: str, lines: Callable[[], list[str]]) -> None:
+    made = lines()
+    if made and not made[-1].endswith("\n"):
+        made[-1] += "\n"  # as linecache itself does; carets are placed by it
+    cache[name] = (sum(map(len, made)), None, made, name)
 
 
 def source_lines(source: str) -> list[str]:

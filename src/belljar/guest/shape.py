@@ -135,9 +135,9 @@ def left_out(rules: dict[str, int], name: str) -> bool:
     return name != "__sandboxed__" and rules.get(name, rules.get(EVERY)) == BLOCK
 
 
-def make_sandboxed_read_only(builtins: ModuleType) -> None:
-    """``__sandboxed__`` is True, and setting or deleting it is an error (M7)."""
-    builtins.__sandboxed__ = True  # type: ignore[attr-defined]
+def make_sandboxed_read_only(builtins: ModuleType, sandboxed: bool) -> None:
+    """``__sandboxed__`` says which kind this is; setting or deleting it is an error (M7)."""
+    builtins.__sandboxed__ = sandboxed  # type: ignore[attr-defined]
 
     module: Any = type(builtins)
 

@@ -32,10 +32,8 @@ _getrusage, _monotonic = resource.getrusage, time.monotonic
 
 
 def publish(public: ModuleType) -> None:
-    """In the zygote: make this module ``belljar`` for the code, with what is here."""
+    """Before there is code: make this module its ``belljar``, with what is here."""
     names: Any = public.__dict__
-    names["__doc__"] = "Inside a sandbox: exceptions of refusals, usage, limits, abilities."
-    names["__all__"] += ["abilities", "limits", "usage"]
     names.update(abilities=_read_only({}), limits=_read_only({}), usage=usage)
     sys.modules["belljar"] = public
 
