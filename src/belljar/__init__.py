@@ -19,7 +19,8 @@ The map, by trust zone and then by layer (imports point down only):
     policy        what a guest may do                        pure
     bpf           seccomp programs                           pure
     wire          the protocol, without I/O                  pure
-    result, errors
+    result, artifact
+    errors
 
 Names are imported when they are first used: ``import belljar`` costs next to nothing, and
 the zygote, which needs a few of the modules below, does not load the rest.
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from .api.run import run
     from .api.sandbox import Sandbox
     from .api.trusted import Trusted
+    from .artifact import Artifact
     from .errors import (
         AbilityDenied,
         BelljarError,
@@ -60,6 +62,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AbilityDenied",
+    "Artifact",
     "AsyncSandbox",
     "BelljarError",
     "ClosedError",
@@ -95,6 +98,7 @@ __all__ = [
 _HOMES = {"run": "api.run", "close": "api.machine", "Limits": "policy", "Policy": "policy"}
 _HOMES.update(Sandbox="api.sandbox", Step="api.live", Trusted="api.trusted")
 _HOMES.update(arun="api.async_run", AsyncSandbox="api.async_sandbox")
+_HOMES.update(Artifact="artifact")
 _RESULT = ("Denial", "ErrorText", "LimitHit", "Result", "Usage", "UsageNow")
 _HOMES.update(dict.fromkeys(_RESULT, "result"))
 

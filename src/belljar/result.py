@@ -14,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .artifact import Artifact
+
 STATUSES = ("ok", "raised", "exited", "limit", "crashed")
 
 
@@ -93,7 +95,8 @@ class Result(Record):
     last expression's, or None; ``value_error`` says why a value could not cross.  Both may be
     there with ``limit``, where the code was told to end and ended well.
     ``stdout_bytes`` and ``stderr_bytes`` are what was written, also by C code, and
-    ``stdout`` and ``stderr`` the same as text; ``truncated`` names the streams that were cut.  ``exit_code`` is set for ``exited``, ``limit`` for ``limit``,
+    ``stdout`` and ``stderr`` the same as text; ``artifacts`` what the code showed, in order.
+    ``truncated`` names the streams that were cut, and ``artifacts`` where some are left out.  ``exit_code`` is set for ``exited``, ``limit`` for ``limit``,
     ``signal`` for ``crashed`` where a signal ended it.
     """
 
@@ -109,6 +112,7 @@ class Result(Record):
     denials: tuple[Denial, ...] = ()
     usage: Usage = Usage(0.0, 0, 0.0, {})
     truncated: tuple[str, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
 
     @property
     def stdout(self) -> str:

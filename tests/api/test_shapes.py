@@ -532,10 +532,18 @@ first = pickle.loads(pickle.dumps(ModuleRefused("x", name="y")))
  [[c.__module__ + "." + c.__qualname__ for c in kind.__mro__] for kind in (ModuleRefused, FunctionRefused)],
  first.name, importlib.util.find_spec("belljar").name]
 """
-    names = ["FunctionRefused", "ModuleRefused", "SandboxError", "abilities", "limits", "usage"]
+    names = [
+        "FunctionRefused",
+        "ModuleRefused",
+        "SandboxError",
+        "abilities",
+        "display",
+        "limits",
+        "usage",
+    ]
     tail = ["builtins.Exception", "builtins.BaseException", "builtins.object"]
     assert belljar.run(code).unwrap() == [
-        names, names, True, "Inside a sandbox: exceptions of refusals, usage, limits, abilities.",
+        names, names, True, "Inside a sandbox: exceptions of refusals, display, usage, limits, abilities.",
         [["belljar.ModuleRefused", "belljar.SandboxError", "builtins.ModuleNotFoundError", "builtins.ImportError", *tail],
          ["belljar.FunctionRefused", "belljar.SandboxError", "builtins.PermissionError", "builtins.OSError", *tail]],
         "y", "belljar",

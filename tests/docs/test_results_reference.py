@@ -56,7 +56,7 @@ def test_every_limit_name_is_described() -> None:
 
 def _names_of_limits() -> set[str]:
     # A value_error, time given, a throttle.
-    no_end = {"value_bytes", "grace_s", "pause_s", "output_bytes_per_s"}
+    no_end = {"value_bytes", "artifact_bytes", "grace_s", "pause_s", "output_bytes_per_s"}
     return {re.sub(r"_(s|bytes)$", "", name) for name in LIMITS if name not in no_end}
 
 

@@ -14,7 +14,7 @@ from belljar.engine.life import Life
 from belljar.policy import Limits
 from belljar.result import STATUSES
 from belljar.wire.connection import Connection
-from belljar.wire.events import Denial, Denied, ErrorText, Finished, Ready, Run
+from belljar.wire.events import Artifact, Denial, Denied, ErrorText, Finished, Ready, Run
 from belljar.wire.limits import Budget
 
 BUDGET = Budget(memory_bytes=2**20)
@@ -28,7 +28,8 @@ def _frames() -> list[bytes]:
     host.receive_data(ready)
     guest.receive_data(host.send(ORDER))
     denied = guest.send(Denied(1, (Denial("open", "/x", "read"),)))
-    frames = [ready, denied, denied[:5]]
+    shown = guest.send(Artifact(1, "", {"image/png": b"x" * 50}))
+    frames = [ready, denied, denied[:5], shown]
     for finished in (
         Finished(1, "ok", value=b"\x01"),  # type: ignore[arg-type]
         Finished(1, "exited", exit_code=3),

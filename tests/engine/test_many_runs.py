@@ -14,7 +14,7 @@ from belljar.errors import WorkerDied
 from belljar.policy import Limits
 from belljar.result import STATUSES
 from belljar.wire.connection import Connection
-from belljar.wire.events import Call, Denial, Denied, ErrorText, Finished, Ready, Run
+from belljar.wire.events import Artifact, Call, Denial, Denied, ErrorText, Finished, Ready, Run
 from belljar.wire.limits import Budget
 from belljar.wire.values import encode
 
@@ -298,7 +298,9 @@ def test_K10_a_guest_without_a_link_is_not_kept() -> None:
 times = st.sampled_from([0.0, 0.0001, 0.01, 0.3, 1.5, 40.0])
 streams = st.sampled_from(["stdout", "stderr"])
 steps = st.one_of(
-    st.sampled_from(["finish", "finish", "finish", "raise", "exit", "deny", "begin", "begin"]),
+    st.sampled_from(
+        ["finish", "finish", "finish", "raise", "exit", "deny", "show", "begin", "begin"]
+    ),
     st.sampled_from(["collect", "collect", "collect"]),
     st.builds(e.Tick, st.none() | st.sampled_from([0.0, 0.5, 5.0])),
     st.builds(e.Output, streams, st.binary(min_size=1, max_size=6)),
@@ -393,6 +395,8 @@ class Driver:
         run_id = self.guest._run_id
         if word == "deny":
             message = Denied(run_id, (Denial("read", "/x", "none"),))
+        elif word == "show":
+            message = Artifact(run_id, "", {"text/plain": b"x"})
         elif word == "raise":
             message = Finished(run_id, "raised", error=WHY)
         elif word == "exit":

@@ -24,7 +24,7 @@ from typing import Any
 import belljar
 from belljar import Policy, Result
 from belljar.policy import Limits
-from belljar.testing.hostile_peer import READY, Peer, denied, finished, play
+from belljar.testing.hostile_peer import READY, Peer, denied, finished, forge, play, shown
 
 from .measure import cost, status_bytes
 from .native import libc
@@ -40,10 +40,11 @@ def bound(limits: Limits) -> int:
 
     Three times the largest message: as it gathers, as one piece, and the value within it.
     Twice the value: a container exists for a moment beside its parts.  Three times the output:
-    as it gathers with room to grow, and in the result.  And room for denials, texts of errors
-    and the allocator.
+    as it gathers with room to grow, and in the result.  The artifacts.  And room for denials,
+    texts of errors, names of artifacts and the allocator.
     """
-    return 3 * FRAME_BYTES + 2 * limits.value_bytes + 3 * limits.output_bytes + 16 * MIB
+    kept = 2 * limits.value_bytes + 3 * limits.output_bytes + limits.artifact_bytes
+    return 3 * FRAME_BYTES + kept + 16 * MIB
 
 
 class Attack:
@@ -78,6 +79,8 @@ def code(text: str, policy: Policy = POLICY) -> Attack:
 
 _WIDE = "\U0001f600" * 4096
 _HEAD = (31 * MIB).to_bytes(4, "big") + b"\x83"
+_META = {f"{n:02}" + _WIDE[:62]: _WIDE[:200] for n in range(16)}
+_KINDS = {f"image/{n:02}{'x' * 92}": b"" for n in range(16)}
 _VALUE = b"\x97\x01\xa2ok\xc6" + (31 * MIB - 20).to_bytes(4, "big") + bytes(31 * MIB - 20)
 
 ATTACKS: dict[str, Attack] = {
@@ -133,6 +136,10 @@ ATTACKS: dict[str, Attack] = {
     "the largest frame, of one value": say(
         (len(_VALUE) + 4).to_bytes(4, "big") + b"\x83", _VALUE, b"\xc0\xc0\xc0\x90"
     ),
+    "artifacts": code("while True: display({'image/png': bytes(1 << 20)}, raw=True)"),
+    "artifacts without an end": say(shown("image/png", bytes(2**20 - 1)), for_ever=True),
+    "artifacts of names": say(forge(0x85, [1, _WIDE[:64], _KINDS, _META]) * 256, finished(1)),
+    "the largest artifact": say(shown("image/png", bytes(31 * MIB)), finished(1)),
     "a flood after the answer": say(finished(1), bytes(65536), for_ever=True, hear=True),
 }  # fmt: skip
 

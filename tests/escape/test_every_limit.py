@@ -89,6 +89,7 @@ NO_END = {
     "cpu_cores": "tests/api/test_throttles.py",
     "output_bytes_per_s": "tests/api/test_throttles.py",
     "value_bytes": "below",
+    "artifact_bytes": "tests/api/test_artifacts.py",
 }
 
 

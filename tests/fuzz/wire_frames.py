@@ -36,7 +36,7 @@ _EVENT_BYTES = 4 * BUDGET.frame_bytes + 128 * 2**10
 # dearest byte is that of a record with three empty texts.
 PROMISE = 2 * max(_EVENT_BYTES, BUDGET.memory_bytes) + 3 * BUDGET.frame_bytes + 250 * PIECE
 
-RUN, CLOSE, READY, DENIED, FINISHED = 0x01, 0x02, 0x81, 0x82, 0x83
+RUN, CLOSE, READY, DENIED, FINISHED, ARTIFACT = 0x01, 0x02, 0x81, 0x82, 0x83, 0x85
 
 
 # ---------------------------------------------------------------------- an encoder that lies
@@ -223,6 +223,12 @@ def _fields(rng: random.Random, kind: int, run_id: int) -> list[Any]:
         return [{f"s{n}": rng.random() for n in range(rng.randint(0, 4))}]
     if kind == DENIED:
         return [run_id, [["read", text[:4000], text[:4000]] for _ in range(rng.randint(1, 64))]]
+    if kind == ARTIFACT:
+        types = ["image/png", "text/html", "text/plain", "application/vnd.x+json"]
+        forms = {name: rng.randbytes(rng.choice([0, 9, 900])) for name in rng.sample(types, 2)}
+        if rng.random() < 0.05:
+            forms["text/\x1b[2J"] = b""
+        return [run_id, text[:60], forms, {"w": rng.choice([1, 0.5, None, True, "x", text])}]
     if kind == FINISHED:
         outcome = rng.choice(["ok", "raised", "exited", "ok", "lost"])
         value = encode(_value(rng, 3)) if outcome == "ok" else None
@@ -240,7 +246,7 @@ def _fields(rng: random.Random, kind: int, run_id: int) -> list[Any]:
         return []
     inputs = {f"i{n}": _value(rng, 3) for n in range(rng.randint(0, 4))}
     files = {"f": b"x" * rng.randint(0, 99)}
-    return [run_id, text, "main.py", inputs, ["a", text], True, files, {"s": _value(rng, 2)}]
+    return [run_id, text, "main.py", inputs, ["a", text], True, files, {"s": _value(rng, 2)}, False]
 
 
 def stream(rng: random.Random, role: str) -> bytes:
@@ -249,14 +255,16 @@ def stream(rng: random.Random, role: str) -> bytes:
     run_id = rng.choice([1, 1, 1, 2])
     if role == "host":
         kinds = (
-            rng.choice([[READY], [], [], []]) + [DENIED] * rng.choice([0, 1, 3, 17]) + [FINISHED]
+            rng.choice([[READY], [], [], []])
+            + [rng.choice([DENIED, ARTIFACT]) for _ in range(rng.choice([0, 1, 3, 17]))]
+            + [FINISHED]
         )
     else:
         kinds = rng.choice([[RUN], [RUN, RUN], [CLOSE], [RUN, CLOSE]])
     if liar.lie():
         rng.shuffle(kinds)
     if liar.lie():
-        kinds.append(rng.choice([RUN, CLOSE, READY, DENIED, FINISHED]))
+        kinds.append(rng.choice([RUN, CLOSE, READY, DENIED, ARTIFACT, FINISHED]))
     frames: list[bytes] = []
     for kind in kinds:
         fields = _fields(rng, kind, run_id)

@@ -53,6 +53,10 @@ def totals(numbers: list[int], listen: Callable[[str, bytes], None]) -> int:
         name: str = result.limit.name
         used: float | None = result.limit.used
         print(name, used, wall_s, stages, peak)
+    for artifact in result.artifacts:
+        data: bytes = artifact.data
+        words: str = artifact.media_type + artifact.text + artifact.name
+        print(len(data), words, sorted(artifact.representations))
     for denial in result.denials:
         grant: str = denial.grant
         print(grant)

@@ -21,7 +21,7 @@ def test_each_role_has_its_view():
     assert states.legal("STARTING", "guest") == {"Ready": "IDLE"}
     assert states.legal("STARTING", "host") == {}
     assert set(states.legal("IDLE", "host")) == {"Run", "Call", "Close"}
-    assert set(states.legal("RUNNING", "guest")) == {"Denied", "Finished"}
+    assert set(states.legal("RUNNING", "guest")) == {"Denied", "Artifact", "Finished"}
     for dead in ("CLOSED", "ERROR"):
         assert not states.TRANSITIONS[dead]
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from ..drivers.blocking import Feed
-    from ..drivers.live import Listener
+    from ..drivers.live import ArtifactListener, Listener
     from ..drivers.zygotes import Zygote
     from ..result import Result, UsageNow
     from ..wire.events import Run
@@ -54,11 +54,12 @@ async def arun(
     on_output: Listener | None = None,
     preload: Sequence[str] = (),
     on_usage: Callable[[UsageNow], object] | None = None,
+    on_artifact: ArtifactListener | None = None,
 ) -> Result:
     """``belljar.run`` for a task of asyncio or trio: the same arguments, results and errors.
 
     Args:
-        on_output, on_usage: called on the event loop; what can be awaited is awaited, while the
+        on_output, on_usage, on_artifact: called on the event loop; what can be awaited is awaited, while the
             clock of ``wall_s`` stands still as for any ``on_output``.
 
     Cancelling the task ends the guest at once.  No thread is used, but one of the event loop's
@@ -72,12 +73,12 @@ async def arun(
     listener = with_awaited_streams(policy, on_output)
     modules = check_preload(preload)
     try:
-        return await _with_shared(order, policy, modules, feed, listener, on_usage)
+        return await _with_shared(order, policy, modules, feed, listener, on_usage, on_artifact)
     except SetupFailed as error:
         failure = error
     if not await in_thread(lambda: worth_another(failure)):
         raise failure
-    return await _with_shared(order, policy, modules, feed, listener, on_usage)
+    return await _with_shared(order, policy, modules, feed, listener, on_usage, on_artifact)
 
 
 async def _with_shared(
@@ -87,6 +88,7 @@ async def _with_shared(
     feed: Feed,
     on_output: Listener | None,
     on_usage: Callable[[UsageNow], object] | None,
+    on_artifact: ArtifactListener | None,
 ) -> Result:
     began = time.monotonic()
     prepared, zygote = await borrow_awaited(policy, preload)
@@ -106,6 +108,7 @@ async def _with_shared(
             began,
             requested,
             on_usage=on_usage,
+            on_artifact=on_artifact,
             started=slot.give_back,
         )
     finally:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import anyio
 from anyio.lowlevel import current_token
 
+from ..drivers.live import Listeners
 from ..drivers.tasks import TaskLive
 from ..errors import ClosedError, SandboxFailure, SetupFailed
 from .async_run import Slot, borrow_awaited, in_thread, with_awaited_streams
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-    from ..drivers.live import Listener, UsageListener
+    from ..drivers.live import ArtifactListener, Listener, UsageListener
     from ..policy import Policy
     from ..result import Result
     from .live import Step
@@ -52,18 +53,20 @@ class AsyncSandbox(Sandboxed[TaskLive]):
         files: Mapping[str, str | bytes] | None = None,
         preload: Sequence[str] = (),
         on_output: Listener | None = None,
+        on_artifact: ArtifactListener | None = None,
         idle_s: float | None = None,
         lifetime_s: float | None = None,
     ) -> None:
         """Check the arguments, which are those of ``Sandbox``; nothing is started.
 
         Args:
-            on_output: what it returns is awaited, if that can be.
+            on_output, on_artifact: what they return is awaited, if that can be.
 
         Raises:
             PolicyError: an argument makes no sense; names it.
         """
-        super().__init__(policy, inputs, argv, files, preload, on_output, idle_s, lifetime_s)
+        listeners = Listeners(on_output, None, on_artifact)
+        super().__init__(policy, inputs, argv, files, preload, listeners, idle_s, lifetime_s)
         # Around what the thread that keeps the time does as well: it closes what is due.
         self._guard = threading.Lock()
         self._running = False
@@ -235,16 +238,27 @@ class AsyncSandbox(Sandboxed[TaskLive]):
         name: str | None = None,
         on_output: Listener | None = None,
         on_usage: UsageListener | None = None,
+        on_artifact: ArtifactListener | None = None,
         interactive: bool = False,
         **limits: float,
     ) -> Result:
         """Execute code in the interpreter and return how it ended; see ``Sandbox.run``.
 
         Args:
-            on_output, on_usage: what they return is awaited, if that can be.
+            on_output, on_usage, on_artifact: what they return is awaited, if that can be.
         """
         ask = self._ask_run(
-            code, policy, inputs, files, stdin, name, on_output, on_usage, interactive, limits
+            code,
+            policy,
+            inputs,
+            files,
+            stdin,
+            name,
+            on_output,
+            on_usage,
+            on_artifact,
+            interactive,
+            limits,
         )
         return await self._do(ask)
 

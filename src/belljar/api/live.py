@@ -15,6 +15,7 @@ import warnings
 
 from .._record import Record
 from ..drivers.blocking import broken_off
+from ..drivers.live import Listeners
 from ..errors import ClosedError, PolicyError, SetupFailed
 from ..policy import Policy
 from ..policy.limits import LIMITS
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any, TypeVar
 
-    from ..drivers.live import Listener, LiveGuest, UsageListener
+    from ..drivers.live import ArtifactListener, Listener, LiveGuest, UsageListener
     from ..drivers.zygotes import Zygote
     from ..engine.life import Order
     from ..policy import Limits
@@ -48,6 +49,7 @@ RUN_LIMITS = (
     "output_bytes",
     "output_bytes_per_s",
     "value_bytes",
+    "artifact_bytes",
 )
 HISTORY_BYTES = 16 * 2**20  # of code and values: a long session of a person, or of a model
 _STEP_BYTES = 512  # what a step takes by itself
@@ -81,9 +83,8 @@ class Ask(Record):
     order: Order
     step: Step | None
     limits: Limits
+    listeners: Listeners
     stdin: bytes | None = None
-    on_output: Listener | None = None
-    on_usage: UsageListener | None = None
 
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Interpreter(_Of["Guest"]):
         self,
         first: Run,
         limits: Limits,
-        on_output: Listener | None,
+        listeners: Listeners,
         idle_s: float | None,
         lifetime_s: float | None,
         *,
@@ -116,7 +117,7 @@ class Interpreter(_Of["Guest"]):
         self._closing = True  # until there is something to close
         self._first = first
         self._limits = limits
-        self._on_output = on_output
+        self._listeners = listeners
         self._own_stdin = own_stdin
         self._pid = os.getpid()
         self._idle_s = _check_seconds("idle_s", idle_s)
@@ -163,7 +164,7 @@ class Interpreter(_Of["Guest"]):
     def _take(self, live: Guest, settings: Mapping[str, Any]) -> None:
         """A guest that was told these settings, and is to be started next."""
         self._live = live
-        self._told, self._fed = [*settings["time"], settings["value_bytes"]], False
+        self._told, self._fed = _told(self._limits), False
         self._ended = "it did not start"
 
     def _started(self, live: Guest, result: Result) -> None:
@@ -279,12 +280,14 @@ class Interpreter(_Of["Guest"]):
         name: str | None = None,
         on_output: Listener | None = None,
         on_usage: UsageListener | None = None,
+        on_artifact: ArtifactListener | None = None,
         interactive: bool = False,
         limits: Mapping[str, float] | None = None,
     ) -> Ask:
         if policy is not None:
             raise PolicyError("policy", self._no_policy)
-        check_shapes(inputs, (), files, on_output, on_usage)
+        own = Listeners(on_output, on_usage, on_artifact)
+        check_shapes(inputs, (), files, own)
         lower = self._lower(limits) if limits else self._limits
         given = None if stdin is None else bytes(make_feed(stdin, _NOTHING).pending)
         if given is not None and self._own_stdin:
@@ -298,8 +301,7 @@ class Interpreter(_Of["Guest"]):
             stdin=given,
             name=name or "",
         )
-        listener = self._on_output if on_output is None else on_output
-        return Ask(order, step, lower, given, listener, on_usage)
+        return Ask(order, step, lower, own.over(self._listeners), given)
 
     def _ask_call(self, target: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Ask:
         _check_name("target", target, dotted=True)
@@ -310,12 +312,12 @@ class Interpreter(_Of["Guest"]):
             _check_value(f"kwargs.{name}", value)
         order = Call(run_id=1, target=target, args=args, kwargs=kwargs)
         step = Step(target=target, args=args, kwargs=kwargs)
-        return Ask(order, step, self._limits, None, self._on_output)
+        return Ask(order, step, self._limits, self._listeners)
 
     def _ask_get(self, name: str) -> Ask:
         _check_name("name", name, dotted=True)
         order = make_order(name, _NOTHING, None, (), None, "<get>").replace(argv=())
-        return Ask(order, None, self._limits, None, self._on_output)
+        return Ask(order, None, self._limits, self._listeners)
 
     def _ask_again(self, step: Step) -> Ask:
         if step.target:
@@ -348,15 +350,15 @@ class Interpreter(_Of["Guest"]):
             raise ClosedError(f"{self._ended}; reset() starts a fresh interpreter")
         return live
 
-    def _settle(self, ask: Ask) -> tuple[Order, Limits, Budget, Any, Any]:
+    def _settle(self, ask: Ask) -> tuple[Order, Limits, Budget, Listeners]:
         """What the guest is told, now that it is its turn."""
         order, limits, step, stdin = ask.order, ask.limits, ask.step, ask.stdin
-        told = [limits.wall_s, limits.cpu_s, limits.grace_s, limits.value_bytes]
+        told = _told(limits)
         settings: dict[str, Any] = {}
         if stdin is None and self._fed:
             stdin = b""
         if told != self._told or stdin is not None:
-            settings = {"time": told[:3], "value_bytes": told[3]}
+            settings = {"time": told[:3], "value_bytes": told[3], "artifact_bytes": told[4]}
             if stdin is not None:
                 settings["stdin"] = stdin
         # Now, because a run that is broken off leaves it told.
@@ -369,7 +371,7 @@ class Interpreter(_Of["Guest"]):
         if step is not None:
             self._remember(step)
         budget = Budget(memory_bytes=limits.value_bytes)
-        return order, limits, budget, ask.on_output, ask.on_usage
+        return order, limits, budget, ask.listeners
 
     def _over(self, live: Guest) -> None:
         """A turn is over, however it ended."""
@@ -419,7 +421,7 @@ class Sandboxed(Interpreter["Guest"]):
         argv: Sequence[str],
         files: Mapping[str, str | bytes] | None,
         preload: Sequence[str],
-        on_output: Listener | None,
+        listeners: Listeners,
         idle_s: float | None,
         lifetime_s: float | None,
     ) -> None:
@@ -427,14 +429,14 @@ class Sandboxed(Interpreter["Guest"]):
         policy = _NOTHING if policy is None else policy
         if not isinstance(policy, Policy):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise PolicyError("policy", f"expected a Policy, got {type(policy).__name__}")
-        check_shapes(inputs, argv, files, on_output)
+        check_shapes(inputs, argv, files, listeners)
         self._policy = policy
         self._preload = check_preload(preload)
         self._zygote: Zygote | None = None
         super().__init__(
             make_order("", policy, inputs, argv, files, "<start>"),
             policy.limits,
-            self._with_true_streams(on_output),
+            listeners.replace(on_output=self._with_true_streams(listeners.on_output)),
             idle_s,
             lifetime_s,
             own_stdin="stdin" in policy.streams,
@@ -505,16 +507,24 @@ def _end_of(result: Result) -> str:
     return "it was ended after its last run, which it did not leave in time"
 
 
-def check_shapes(
-    inputs: object, argv: object, files: object, on_output: object, on_usage: object = None
-) -> None:
+def _told(limits: Limits) -> list[Any]:
+    """What the guest is told of the limits that a run may lower."""
+    own = limits
+    return [own.wall_s, own.cpu_s, own.grace_s, own.value_bytes, own.artifact_bytes]
+
+
+def check_shapes(inputs: object, argv: object, files: object, listeners: Listeners) -> None:
     """What would else fail later, and with an error that does not say which argument it was."""
     for key, value in (("inputs", inputs), ("files", files)):
         if value is not None and not (hasattr(value, "items") and hasattr(value, "keys")):
             raise PolicyError(key, f"expected a mapping, got {type(value).__name__}")
     if not hasattr(argv, "__iter__"):
         raise PolicyError("argv", f"expected a sequence of str, got {type(argv).__name__}")
-    for key, value in (("on_output", on_output), ("on_usage", on_usage)):
+    for key, value in (
+        ("on_output", listeners.on_output),
+        ("on_usage", listeners.on_usage),
+        ("on_artifact", listeners.on_artifact),
+    ):
         if value is not None and not callable(value):
             raise PolicyError(key, f"expected a function, got {type(value).__name__}")
 

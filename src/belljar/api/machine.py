@@ -109,6 +109,7 @@ class Prepared:
             read.append("/usr/bin")
         self.agent_settings: dict[str, Any] = {
             "value_bytes": plan.limits.value_bytes,
+            "artifact_bytes": plan.limits.artifact_bytes,
             "time": [plan.limits.wall_s, plan.limits.cpu_s, plan.limits.grace_s],
             "limits": {name: plan.limits[name] for name in LIMITS},
             "abilities": dict(plan.policy.abilities),

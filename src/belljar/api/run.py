@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from ..artifact import Artifact
     from ..drivers.interrupts import Interrupts
     from ..drivers.zygotes import GuestEnds, Zygote
     from ..plan.steps import Plan
@@ -40,6 +41,7 @@ def run(
     on_output: Callable[[str, bytes], object] | None = None,
     preload: Sequence[str] = (),
     on_usage: Callable[[UsageNow], object] | None = None,
+    on_artifact: Callable[[Artifact], object] | None = None,
 ) -> Result:
     """Execute Python code in a fresh sandboxed interpreter and return how it ended.
 
@@ -61,6 +63,8 @@ def run(
             with the policy's files but without its limits, so name only what you trust.
         on_usage: called with a ``UsageNow`` while the code runs, at most ten times a second, on
             this thread; an exception from it ends the guest and is raised here.
+        on_artifact: called with each ``Artifact`` as it arrives: a figure, a table, whatever the
+            code shows; otherwise as ``on_output``.  ``Result.artifacts`` has them all.
 
     Returns:
         A ``Result``, whatever the code does.  ``Result.unwrap`` raises for bad outcomes.
@@ -78,11 +82,11 @@ def run(
     on_output = with_true_streams(policy, on_output)
     modules = check_preload(preload)
     try:
-        return _with_shared(order, policy, modules, feed, on_output, on_usage)
+        return _with_shared(order, policy, modules, feed, on_output, on_usage, on_artifact)
     except SetupFailed as error:
         if not worth_another(error):
             raise
-    return _with_shared(order, policy, modules, feed, on_output, on_usage)
+    return _with_shared(order, policy, modules, feed, on_output, on_usage, on_artifact)
 
 
 def another_machine() -> bool:
@@ -122,11 +126,21 @@ def _with_shared(
     feed: blocking.Feed,
     on_output: Callable[[str, bytes], object] | None,
     on_usage: Callable[[UsageNow], object] | None,
+    on_artifact: Callable[[Artifact], object] | None,
 ) -> Result:
     began = time.monotonic()
     prepared, zygote = borrow(policy, preload)
     try:
-        return execute(prepared, zygote, order, feed, on_output, began, on_usage=on_usage)
+        return execute(
+            prepared,
+            zygote,
+            order,
+            feed,
+            on_output,
+            began,
+            on_usage=on_usage,
+            on_artifact=on_artifact,
+        )
     finally:
         machine.release(zygote)
 
@@ -177,6 +191,7 @@ def execute(
     interrupts: Interrupts | None = None,
     *,
     on_usage: Callable[[UsageNow], object] | None = None,
+    on_artifact: Callable[[Artifact], object] | None = None,
     own: bool = False,
 ) -> Result:
     """Ask a zygote, ready or still starting, for a guest and drive it to its end.
@@ -201,6 +216,7 @@ def execute(
         requested,
         interrupts,
         on_usage=on_usage,
+        on_artifact=on_artifact,
     )
 
 

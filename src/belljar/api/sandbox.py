@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from ..drivers.live import Live
+from ..drivers.live import Listeners, Live
 from ..errors import SetupFailed
 from .live import HISTORY_BYTES, RUN_LIMITS, Sandboxed, Step
 from .run import borrow, with_true_streams, worth_another
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from ..drivers.live import Listener
+    from ..drivers.live import ArtifactListener, Listener
     from ..policy import Policy
 
 __all__ = ["HISTORY_BYTES", "RUN_LIMITS", "Sandbox", "Step"]
@@ -47,6 +47,7 @@ class Sandbox(Sandboxed[Live], Threaded):
         files: Mapping[str, str | bytes] | None = None,
         preload: Sequence[str] = (),
         on_output: Listener | None = None,
+        on_artifact: ArtifactListener | None = None,
         idle_s: float | None = None,
         lifetime_s: float | None = None,
     ) -> None:
@@ -61,6 +62,7 @@ class Sandbox(Sandboxed[Live], Threaded):
             files: contents by path relative to ``/work``.
             preload: modules imported once and shared, as with ``run``.
             on_output: called with ``("stdout" | "stderr", bytes)`` during every run.
+            on_artifact: called with each ``Artifact`` during every run.
             idle_s: closed when it was not used for so many seconds, 0.001 or more.
             lifetime_s: closed so many seconds after it was made, a run under way included.
 
@@ -70,7 +72,8 @@ class Sandbox(Sandboxed[Live], Threaded):
             GuestError: ``inputs`` and ``files`` do not fit into its limits.
             SandboxFailure: belljar's own machinery failed.
         """
-        super().__init__(policy, inputs, argv, files, preload, on_output, idle_s, lifetime_s)
+        listeners = Listeners(on_output, None, on_artifact)
+        super().__init__(policy, inputs, argv, files, preload, listeners, idle_s, lifetime_s)
         self._begin()
 
     def _with_true_streams(self, on_output: Listener | None) -> Listener | None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
-    from ..drivers.live import Listener, UsageListener
+    from ..drivers.live import ArtifactListener, Listener, UsageListener
     from ..result import Result
     from .live import Step
 
@@ -149,6 +149,7 @@ class Threaded(Interpreter[Live]):
         name: str | None = None,
         on_output: Listener | None = None,
         on_usage: UsageListener | None = None,
+        on_artifact: ArtifactListener | None = None,
         interactive: bool = False,
         **limits: float,
     ) -> Result:
@@ -165,6 +166,7 @@ class Threaded(Interpreter[Live]):
             name: the file name in tracebacks; ``<run 1>``, ``<run 2>``, ... if left out.
             on_output: as with the interpreter, for this run alone and in its place.
             on_usage: called with a ``UsageNow`` while the code runs.
+            on_artifact: as with the interpreter, for this run alone and in its place.
             interactive: whether ``sys.displayhook`` shows the value of each expression, as at
                 Python's prompt, instead of ``Result.value``.
             limits: bounds of this run below the interpreter's, such as ``wall_s=0.5``; one of
@@ -180,7 +182,17 @@ class Threaded(Interpreter[Live]):
             SandboxFailure: belljar's own machinery failed.
         """
         ask = self._ask_run(
-            code, policy, inputs, files, stdin, name, on_output, on_usage, interactive, limits
+            code,
+            policy,
+            inputs,
+            files,
+            stdin,
+            name,
+            on_output,
+            on_usage,
+            on_artifact,
+            interactive,
+            limits,
         )
         return self._do(ask)
 

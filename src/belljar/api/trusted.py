@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from ..drivers.live import Listeners
 from ..errors import SHORTAGES, PolicyError, SetupFailed
 from ..policy import Limits, Policy
 from ..policy.limits import DAY_S, LIMITS, MIB, check_limit
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from ..drivers.live import Listener, Live
+    from ..drivers.live import ArtifactListener, Listener, Live
     from ..result import Result
 
 # The widest that there is where nothing but the clock is bounded, and what the host's own memory
@@ -30,6 +31,7 @@ WIDE = Limits(
     pause_s=7 * DAY_S,
     output_bytes=256 * MIB,  # the log of a long job
     value_bytes=256 * MIB,  # what fits into a message, decoded
+    artifact_bytes=256 * MIB,
     threads=4096,  # nothing counts them; so many cores may be at work
 )
 _NOTHING = Policy()
@@ -63,6 +65,7 @@ class Trusted(Threaded):
         files: Mapping[str, str | bytes] | None = None,
         preload: Sequence[str] = (),
         on_output: Listener | None = None,
+        on_artifact: ArtifactListener | None = None,
         idle_s: float | None = None,
         lifetime_s: float | None = None,
         python: str | os.PathLike[str] | None = None,
@@ -73,7 +76,7 @@ class Trusted(Threaded):
 
         Args:
             policy: none; anything else is an error, because nothing would hold it.
-            inputs, argv, on_output, idle_s, lifetime_s: as with ``Sandbox``.
+            inputs, argv, on_output, on_artifact, idle_s, lifetime_s: as with ``Sandbox``.
             files: contents by path relative to ``cwd``; those that exist are replaced.
             preload: modules to import before anything else.
             python: the interpreter to execute, 3.11 or newer; this process's own if left out.
@@ -90,7 +93,8 @@ class Trusted(Threaded):
         self._closing = True
         if policy is not None:
             raise PolicyError("policy", _NO_POLICY)
-        check_shapes(inputs, argv, files, on_output)
+        listeners = Listeners(on_output, None, on_artifact)
+        check_shapes(inputs, argv, files, listeners)
         if not hasattr(preload, "__iter__"):
             raise PolicyError("preload", f"expected names, got {type(preload).__name__}")
         self._preload = check_preload(preload)
@@ -101,7 +105,7 @@ class Trusted(Threaded):
         super().__init__(
             make_order(imports, _NOTHING, inputs, argv, files, "<start>"),
             _lowered(WIDE, limits),
-            on_output,
+            listeners,
             idle_s,
             lifetime_s,
         )
@@ -118,6 +122,7 @@ class Trusted(Threaded):
         limits = self._limits
         settings: dict[str, Any] = {
             "value_bytes": limits.value_bytes,
+            "artifact_bytes": limits.artifact_bytes,
             "time": [limits.wall_s, limits.cpu_s, limits.grace_s],
             "limits": {name: limits[name] for name in RUN_LIMITS},
             "abilities": {},

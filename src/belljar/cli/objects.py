@@ -15,6 +15,7 @@ from ..policy.checks import is_bunch, is_dict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from ..result import Result
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 MAX_INT_BITS = 14_000  # 4,214 digits: int() and str() refuse more than 4,300, here and elsewhere
 
 
-def result_object(result: Result) -> str:
-    """A run that took place, as JSON and a newline."""
+def result_object(result: Result, saved: Sequence[dict[str, str]] = ()) -> str:
+    """A run that took place, as JSON and a newline; ``saved``: files of its artifacts, by type."""
     fields = _empty(result.status)
     if fits_json(result.value):
         fields["value"] = result.value
@@ -40,6 +41,12 @@ def result_object(result: Result) -> str:
     fields["signal"] = result.signal
     fields["exit_code"] = result.exit_code
     fields["denials"] = [_record(denial) for denial in result.denials]
+    if result.artifacts:
+        from .artifacts import artifact_object
+
+        files: Sequence[dict[str, str]] = saved or [{} for _ in result.artifacts]
+        pairs = zip(result.artifacts, files, strict=True)
+        fields["artifacts"] = [artifact_object(artifact, paths) for artifact, paths in pairs]
     fields["usage"] = _record(result.usage)
     fields["truncated"] = list(result.truncated)
     return _dumps(fields)

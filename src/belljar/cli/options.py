@@ -190,6 +190,24 @@ FLAGS: dict[str, Flag] = {
             "",
             "value_bytes",
         ),
+        Flag(
+            "--artifact-size",
+            LAST,
+            "artifact_size",
+            LIMITS,
+            "figures and what else it shows, together",
+            "SIZE",
+            "",
+            "artifact_bytes",
+        ),
+        Flag(
+            "--artifacts",
+            ONCE,
+            "artifacts",
+            OUTPUT,
+            "write figures, tables and what else it shows into this directory, as new files",
+            "DIR",
+        ),
         Flag("--json", SWITCH, "json", OUTPUT, "print one JSON object instead"),
         Flag(
             "--quiet",
@@ -216,9 +234,13 @@ _POLICY = tuple(flag.dest for flag in FLAGS.values() if flag.group != OUTPUT)
 _SESSION = tuple(dest for dest in _POLICY if dest not in ("stdin", "value"))
 
 COMMANDS: dict[str, Command] = {
-    "run": Command("run", "run a program in a sandbox", (*_POLICY, "json", "quiet", "raw"), True),
+    "run": Command(
+        "run", "run a program in a sandbox", (*_POLICY, "artifacts", "json", "quiet", "raw"), True
+    ),
     "repl": Command(
-        "repl", "talk to a sandboxed interpreter", (*_SESSION, "quiet", "raw", "no_history")
+        "repl",
+        "talk to a sandboxed interpreter",
+        (*_SESSION, "artifacts", "quiet", "raw", "no_history"),
     ),
     "check": Command("check", "print what this machine can enforce", ("json",)),
     "explain": Command(

@@ -16,13 +16,15 @@ import os
 from . import completion, signals, streams
 from .lines import NotText, Piped, Statements, Typed, history_file
 from .messages import describe_failure, describe_result
-from .run import EXIT_OURS, EXIT_USAGE, exit_code, exit_code_of
+from .program import ProgramError
+from .run import EXIT_OURS, EXIT_USAGE, exit_code, exit_code_of, open_directory
 from .session import Session, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..policy import Policy
     from ..result import Result
+    from .artifacts import Directory
     from .options import Parsed
 
 _MOST_KEPT = 2**20  # bytes printed behind the user's back that are shown later
@@ -40,13 +42,14 @@ def repl(parsed: Parsed) -> int:
     gc.enable()  # this one may last for days
     try:
         policy = _policy(parsed)
+        directory = open_directory(parsed) if "artifacts" in parsed.values else None
         session = Session(policy)
-    except (BelljarError, OSError) as error:
+    except (BelljarError, ProgramError, OSError) as error:
         streams.complain_at_length(describe_failure(error))
         return exit_code_of(error)
     with session:
         output = streams.Output(raw="raw" in parsed.switches)
-        talk = Talk(session, output, quiet="quiet" in parsed.switches)
+        talk = Talk(session, output, quiet="quiet" in parsed.switches, directory=directory)
         signals.raise_on_second_interrupt(talk.interrupt)
         if not os.isatty(0):
             return talk.carry_on(Statements(Piped()))
@@ -69,10 +72,18 @@ def _policy(parsed: Parsed) -> Policy:
 class Talk:
     """A session with its user."""
 
-    def __init__(self, session: Session, output: streams.Output, *, quiet: bool) -> None:
+    def __init__(
+        self,
+        session: Session,
+        output: streams.Output,
+        *,
+        quiet: bool,
+        directory: Directory | None = None,
+    ) -> None:
         self._session = session
         self._output = output
         self._quiet = quiet
+        self._directory = directory
         self._typed = False
         self._interrupted = False
         self._number = 0
@@ -161,6 +172,13 @@ class Talk:
         return None
 
     def _describe(self, result: Result) -> None:
+        if result.artifacts:
+            from .artifacts import report
+
+            try:
+                self._tell(report(result.artifacts, self._directory))
+            except OSError as error:
+                self._tell(describe_failure(error))
         if result.status not in ("ok", "exited") or result.denials:
             self._tell(describe_result(result, quiet=self._quiet, more_hint=""))
 

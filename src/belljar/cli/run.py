@@ -14,6 +14,7 @@ from .program import ProgramError, read_program
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..result import Result
+    from .artifacts import Directory
     from .options import Parsed
 
 INTERRUPT_GRACE_S = 1.0  # after Ctrl-C, where the policy says nothing: a person waits so long
@@ -29,8 +30,11 @@ def run(parsed: Parsed) -> int:
     from ..errors import BelljarError
 
     as_json = "json" in parsed.switches
+    directory = None
     output = None if as_json else streams.Output(raw="raw" in parsed.switches)
     try:
+        if "artifacts" in parsed.values:
+            directory = open_directory(parsed)
         result, interrupted = _execute(parsed, output)
     except (BelljarError, ProgramError, OSError) as error:
         from .messages import describe_failure
@@ -45,11 +49,13 @@ def run(parsed: Parsed) -> int:
     if output is None:
         from .objects import result_object
 
-        streams.say(result_object(result))
+        saved, code = _save(result, directory)
+        streams.say(result_object(result, saved))
         if interrupted:
             raise KeyboardInterrupt
-        return exit_code(result)
+        return code or exit_code(result)
     output.finish()
+    _, code = _save(result, directory, output.in_line, "quiet" in parsed.switches)
     if interrupted:
         raise KeyboardInterrupt
     if result.status not in ("ok", "exited") or result.denials:
@@ -57,7 +63,47 @@ def run(parsed: Parsed) -> int:
 
         quiet = "quiet" in parsed.switches
         streams.complain_at_length(describe_result(result, quiet=quiet), output.in_line)
-    return exit_code(result)
+    return code or exit_code(result)
+
+
+def open_directory(parsed: Parsed) -> Directory:
+    """Where ``--artifacts`` says.  Raises ``ProgramError``, before anything has run."""
+    from .artifacts import Directory
+    from .program import error_text
+
+    path = parsed.one("artifacts") or ""
+    try:
+        return Directory(path)
+    except (OSError, ValueError) as error:
+        raise ProgramError(f"can't write into {path!r}: {error_text(error)}") from None
+
+
+def _save(
+    result: Result, directory: Directory | None, in_line: bool = False, quiet: bool = True
+) -> tuple[list[dict[str, str]], int]:
+    """Write the artifacts into files and say where; the files, and an exit code other than 0."""
+    if not result.artifacts or (directory is None and quiet):
+        return [], 0
+    if directory is None:
+        count = len(result.artifacts)
+        them = "it" if count == 1 else "them"
+        what = "1 artifact" if count == 1 else f"{count} artifacts"
+        text = f"belljar: it made {what}; --artifacts DIR writes {them}\n"
+        streams.complain_at_length(text, in_line)
+        return [], 0
+    saved: list[dict[str, str]] = []
+    try:
+        for artifact in result.artifacts:
+            saved.append(directory.save(artifact))
+    except OSError as error:
+        from .messages import describe_failure
+
+        streams.complain_at_length(describe_failure(error), in_line)
+        return [], EXIT_OURS
+    if not quiet:
+        lines = [f"belljar: wrote {path}\n" for paths in saved for path in paths.values()]
+        streams.complain_at_length("".join(lines), in_line)
+    return saved, 0
 
 
 def _execute(parsed: Parsed, output: streams.Output | None) -> tuple[Result, bool]:
@@ -77,7 +123,7 @@ def _execute(parsed: Parsed, output: streams.Output | None) -> tuple[Result, boo
         interrupts.hear_signals()
         raise_on_second_interrupt(interrupts.ask)
 
-        want_value = output is None
+        want_value = output is None or "artifacts" in parsed.values
         order = make_order(
             program.code, policy, None, (), None, program.name, want_value=want_value
         )

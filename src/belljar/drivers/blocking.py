@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Protocol
 
+    from ..artifact import Artifact
     from ..engine.life import Order
     from ..policy import Limits
     from ..result import Result, UsageNow
@@ -80,6 +81,7 @@ def run(
     interrupts: Interrupts | None = None,
     *,
     on_usage: Callable[[UsageNow], object] | None = None,
+    on_artifact: Callable[[Artifact], object] | None = None,
 ) -> Result:
     """Drive one guest to its end and return its result.
 
@@ -92,7 +94,7 @@ def run(
     loop = None
     try:
         loop = Loop(ends, order, limits, budget, feed, on_output, zygote, began, requested)
-        loop.on_usage = on_usage
+        loop.on_usage, loop.on_artifact = on_usage, on_artifact
         if interrupts is None:
             return loop.run()
         with interrupts:
@@ -161,6 +163,7 @@ class Loop:
         self.account: Account | None = None  # where the clock of one process does not do
         self.sample: Sampler | None = None
         self.on_usage: Callable[[UsageNow], object] | None = None
+        self.on_artifact: Callable[[Artifact], object] | None = None
         self.usage_at = math.inf
         self.bytes_read = 0  # in this round
         self.little = 0  # rounds in a row that brought little
@@ -277,6 +280,11 @@ class Loop:
             elif isinstance(instruction, e.StopReading):
                 for name in ("stdout", "stderr"):
                     self.close(name)
+        # Last, so that what it raises keeps none of the others from being done.
+        if self.on_artifact is not None:
+            for instruction in instructions:
+                if isinstance(instruction, e.Present):
+                    self.call(self.on_artifact, instruction.artifact)
 
     def call(self, function: Callable[..., object], *arguments: object) -> None:
         """Call a function of the application's, whose time is not the guest's.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 
+from .._record import Record
 from ..engine import events as e
 from ..errors import SandboxFailure, WorkerDied
 from .blocking import Loop
@@ -14,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
+    from ..artifact import Artifact
     from ..engine.life import Order
     from ..policy import Limits
     from ..result import Result, UsageNow
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     Listener = Callable[[str, bytes], object]
     UsageListener = Callable[[UsageNow], object]
+    ArtifactListener = Callable[[Artifact], object]
     # Asks for a rest of so many seconds and then for what the kernel has found, at most so many
     # seconds later; is told that, or what was raised meanwhile.
     Wait = tuple[float, float]
@@ -33,6 +36,25 @@ if TYPE_CHECKING:
 # For code that is told to end because its host was: Ctrl-C, cancellation, an exception of
 # on_output.
 LAST_S = 1.0
+
+
+class Listeners(Record):
+    """The application's own functions that a run calls while it is under way."""
+
+    on_output: Listener | None = None
+    on_usage: UsageListener | None = None
+    on_artifact: ArtifactListener | None = None
+
+    def over(self, others: Listeners) -> Listeners:
+        """These and, for each that is not there, that of the others."""
+        return Listeners(
+            self.on_output or others.on_output,
+            self.on_usage or others.on_usage,
+            self.on_artifact or others.on_artifact,
+        )
+
+
+_NOBODY = Listeners()
 
 
 class LiveGuest:
@@ -74,19 +96,19 @@ class LiveGuest:
         order: Order,
         limits: Limits,
         budget: Budget,
-        on_output: Listener | None,
-        on_usage: UsageListener | None,
+        listeners: Listeners,
     ) -> Drive:
         """One run.  Whatever comes out, the guest waits for another run or is gone."""
         loop = self._loop
-        loop.on_output, loop.on_usage = on_output, on_usage
+        loop.on_output, loop.on_usage = listeners.on_output, listeners.on_usage
+        loop.on_artifact = listeners.on_artifact
         loop.start_telling_usage()
         try:
             with self.interrupts:
                 first = loop.life.begin(order, limits, budget, time.monotonic())
                 return (yield from self._drive(first))
         finally:
-            loop.on_output = loop.on_usage = None
+            loop.on_output = loop.on_usage = loop.on_artifact = None
             loop.start_telling_usage()
 
     def _drive(self, first: Sequence[e.Instruction] = ()) -> Drive:
@@ -133,7 +155,7 @@ class LiveGuest:
     def _end_softly(self) -> Generator[Wait, Found, None]:
         """Interrupt the code, so that the guest stays for others; kill it if it does not end."""
         loop = self._loop
-        loop.on_output = loop.on_usage = None
+        loop.on_output = loop.on_usage = loop.on_artifact = None
         loop.calls.clear()
         until = time.monotonic() + LAST_S
         self._ending = True
@@ -219,14 +241,13 @@ class Live(LiveGuest):
         order: Order,
         limits: Limits,
         budget: Budget,
-        on_output: Listener | None = None,
-        on_usage: UsageListener | None = None,
+        listeners: Listeners = _NOBODY,
     ) -> Result:
         """One run.  Raises ``SandboxFailure``, and what the functions raise.
 
         Whatever is raised, the guest waits for another run or is gone.
         """
-        return self._wait(self._turn(order, limits, budget, on_output, on_usage))
+        return self._wait(self._turn(order, limits, budget, listeners))
 
     def _wait(self, drive: Drive) -> Result:
         loop = self._loop

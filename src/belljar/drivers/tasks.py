@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from ..artifact import Artifact
     from ..engine.life import Order
     from ..policy import Limits
     from ..result import Result, UsageNow
     from ..wire.events import Run
     from ..wire.limits import Budget
     from .blocking import Feed
-    from .live import Drive, Listener, UsageListener
+    from .live import Drive, Listener, Listeners
     from .zygotes import GuestEnds, Zygote
 
 _WRITE_BYTES = 4096  # PIPE_BUF: a pipe that is writable takes so much at once, see pipe(7)
@@ -185,6 +186,7 @@ async def run(
     requested: float,
     *,
     on_usage: Callable[[UsageNow], object] | None = None,
+    on_artifact: Callable[[Artifact], object] | None = None,
     started: Callable[[], object],
 ) -> Result:
     """``blocking.run`` for a task.  ``started`` is called when the guest has the code.
@@ -195,7 +197,7 @@ async def run(
     loop = None
     try:
         loop = TaskLoop(ends, order, limits, budget, feed, on_output, zygote, began, requested)
-        loop.on_usage = on_usage
+        loop.on_usage, loop.on_artifact = on_usage, on_artifact
         rest_s, waiting = 0.0, True
         while not loop.done:
             rest_s = loop.go_on(await loop.wait(rest_s, math.inf))
@@ -252,14 +254,13 @@ class TaskLive(LiveGuest):
         order: Order,
         limits: Limits,
         budget: Budget,
-        on_output: Listener | None = None,
-        on_usage: UsageListener | None = None,
+        listeners: Listeners,
     ) -> Result:
         """One run.  Raises ``SandboxFailure``, and what the functions raise.
 
         Whatever is raised, cancellation included, the guest waits for another run or is gone.
         """
-        return await self._wait(self._turn(order, limits, budget, on_output, on_usage))
+        return await self._wait(self._turn(order, limits, budget, listeners))
 
     async def _wait(self, drive: Drive) -> Result:
         try:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from .._record import Record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..artifact import Artifact
+
 # --- events: facts from the kernel and from the zygote -------------------------------------
 
 
@@ -174,6 +178,12 @@ class Deliver(Record):
     data: bytes
 
 
+class Present(Record):
+    """Hand an artifact to whoever listens."""
+
+    artifact: Artifact
+
+
 class StopReading(Record):
     """Close the host's end of both output pipes: the guest's next write fails there."""
 
@@ -182,7 +192,6 @@ class CloseLink(Record):
     """Close the host's end of the link."""
 
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     Event = (
         Spawned
@@ -212,6 +221,7 @@ if TYPE_CHECKING:
         | HoldOutput
         | TakeOutput
         | Deliver
+        | Present
         | StopReading
         | CloseLink
     )

@@ -14,7 +14,7 @@ from ..errors import SHORTAGES, SandboxFailure, SetupFailed, WorkerDied
 from ..result import LimitHit, Result
 from ..wire.connection import Connection
 from ..wire.errors import RemoteError
-from ..wire.events import Close, Denied, Finished, Ready, Run
+from ..wire.events import Artifact, Close, Denied, Finished, Ready, Run
 from . import events as e
 from .throttle import PIECE_BYTES, Throttles
 from .turn import MOST_DENIALS, SIGKILL, End, Turn
@@ -405,6 +405,10 @@ class Life:
             elif isinstance(event, Denied):
                 if not self._settling:
                     self.turn.deny(event)
+            elif isinstance(event, Artifact):
+                shown = None if self._settling else self.turn.show(event)
+                if shown is not None:
+                    instructions.append(e.Present(shown))
             elif isinstance(event, Finished):
                 instructions += self._take_finished(event, now)
         return instructions

@@ -18,7 +18,9 @@ from . import events as e
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..artifact import Artifact
     from ..policy import Limits
+    from ..wire.events import Artifact as Shown
     from ..wire.events import Denied, Finished
     from ..wire.limits import Budget
     from .life import Order
@@ -82,6 +84,8 @@ class Turn:
         self.truncated: list[str] = []
         self.finished: Finished | None = None
         self.denials: list[Denial] = []
+        self.artifacts: list[Artifact] = []
+        self.artifact_bytes = 0
 
     def deny(self, event: Denied) -> None:
         """Keep the first refusals."""
@@ -89,6 +93,26 @@ class Turn:
         self.denials.extend(
             Denial(entry.action, entry.target, entry.grant) for entry in event.entries[:room]
         )
+
+    def show(self, event: Shown) -> Artifact | None:
+        """Keep an artifact, unless it is more than may be kept.
+
+        The guest's agent counts as we do and sends no more; another may.
+        """
+        from ..artifact import Artifact  # few runs have one
+
+        size = sum(map(len, event.representations.values()))
+        if self.artifact_bytes + size > self.limits.artifact_bytes:
+            self._cut("artifacts")
+            return None
+        self.artifact_bytes += size
+        made = Artifact(event.name, event.representations, event.metadata)
+        self.artifacts.append(made)
+        return made
+
+    def _cut(self, what: str) -> None:
+        if what not in self.truncated:
+            self.truncated.append(what)
 
     def memory_hit(self, used: float) -> LimitHit:
         """The processes together held too much."""
@@ -98,6 +122,8 @@ class Turn:
 
     def result(self, end: End) -> Result:
         """The result of a turn that is over."""
+        if self.finished is not None and "artifacts" in self.finished.truncated:
+            self._cut("artifacts")
         base = Result(
             status="crashed",
             stdout_bytes=bytes(self.output["stdout"]),
@@ -105,6 +131,7 @@ class Turn:
             denials=tuple(self.denials),
             usage=self._usage(end),
             truncated=tuple(self.truncated),
+            artifacts=tuple(self.artifacts),
         )
         if self.cause is not None:
             base = base.replace(status="limit", limit=self.cause, error=self._error_claimed())

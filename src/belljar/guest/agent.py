@@ -11,14 +11,27 @@ from __future__ import annotations
 import builtins
 import gc
 import os
-import posix
 import sys
 
 from ..wire import late
 from ..wire.connection import Connection
-from ..wire.events import Call, Close, Denied, Finished, Ready, Run
+from ..wire.events import Call, Close, Denied, Ready, Run
 from ..wire.limits import Budget
-from . import bytecode, denials, ending, execute, imports, report, shape, standins, usage
+from . import (
+    artifacts,
+    bytecode,
+    denials,
+    ending,
+    execute,
+    figures,
+    imports,
+    notebook,
+    report,
+    shape,
+    standins,
+    usage,
+)
+from .outgoing import Outgoing
 from .refusals import public_module
 
 TYPE_CHECKING = False
@@ -57,6 +70,7 @@ def prepare(
 
     for name in ("exit", "quit"):
         setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D (i.e. EOF)"))
+    builtins.display = artifacts.display  # type: ignore[attr-defined]  # as IPython has it
     builtins.help = _sitebuiltins._Helper()  # pyright: ignore[reportPrivateUsage]
     shape.make_sandboxed_read_only(builtins, True)
     _open_streams()
@@ -67,8 +81,8 @@ def prepare(
     sys.dont_write_bytecode = True
     imports.hide_what_we_loaded(fresh)
     public = public_module(type(sys))
-    public.__doc__ = "Inside a sandbox: exceptions of refusals, usage, limits, abilities."
-    public.__dict__["__all__"] += ["abilities", "limits", "usage"]
+    public.__doc__ = "Inside a sandbox: exceptions of refusals, display, usage, limits, abilities."
+    public.__dict__["__all__"] += ["abilities", "display", "limits", "usage"]
     usage.publish(public)
     bytecode.read_bytecode_only_from(trusted)
     _imports = imports.Imports(stand_ins)
@@ -79,6 +93,9 @@ def prepare(
     else:
         _imports.after("mmap", standins.stand_in_for_mmap)
     _imports.after("linecache", report.fill_linecache)
+    figures.watch(_imports, execute.after_code)
+    notebook.stand_in(_imports)
+    artifacts.forget_refused = _imports.drop_refused
     if host_name:
         standins.stand_in_for_uname(_imports, host_name)
     sys.meta_path.insert(0, _imports)
@@ -98,6 +115,9 @@ def prepare_trusted() -> None:
     library, public = sys.modules["belljar"], public_module(type(sys))
     library.__dict__.update((name, getattr(public, name)) for name in public.__all__)
     usage.publish(library)
+    builtins.display = artifacts.display  # type: ignore[attr-defined]
+    figures.watch(_imports, execute.after_code)
+    notebook.stand_in(_imports)
     report.sandboxed = False
     _imports.after("linecache", report.fill_linecache)
     sys.meta_path.insert(0, _imports)
@@ -164,11 +184,12 @@ def serve(link: int, read: Callable[[int, int], bytes] = os.read) -> int:
     """
     ending.hold()
     connection = Connection("guest")
-    own = posix.getpid()
+    outgoing = Outgoing(link, connection)
     os.set_inheritable(link, False)  # a program that the guest starts has no business with it
-    _write_all(link, connection.send(Ready(stages={})))
+    outgoing.speak(Ready(stages={}))
     budget: Budget | None = None
     keep = False
+    most_bytes = 0
     while True:
         data = read(link, _READ_BYTES)
         if not data:
@@ -183,18 +204,26 @@ def serve(link: int, read: Callable[[int, int], bytes] = os.read) -> int:
                 budget = settle(event.settings)
             elif event.settings:
                 budget = _settle_again(event.settings)
+            most_bytes = event.settings.get("artifact_bytes", most_bytes)
+            artifacts.begin(outgoing.speak, event.run_id, most_bytes)
             finished = execute.run(event, budget, keep)
             status = finished.exit_code or (1 if finished.outcome == "raised" else 0)
-            if posix.getpid() != own:
+            if not outgoing.mine:
                 # A fork that went on to the end of the program: it is not the run.
                 if finished.error is not None:
                     _write_all(2, finished.error.traceback.encode("utf-8", "replace"))
                 return status & 0xFF
+            if artifacts.end():
+                finished = finished.replace(truncated=("artifacts",))
             entries = denials.take()
             if entries:
-                denied = Denied(event.run_id, entries)
-                _write_all(link, connection.send(denied))
-            _write_all(link, _frame(connection, finished))
+                outgoing.speak(Denied(event.run_id, entries))
+            try:
+                outgoing.speak(finished)
+            except MemoryError:
+                # For all of it; as much as there is room for.
+                gc.collect()
+                outgoing.speak(report.without_details(finished))
             if not keep:
                 return status & 0xFF
             if finished.error is not None:
@@ -206,15 +235,6 @@ def _settle_again(settings: Mapping[str, Any]) -> Budget:
     """Before a further run: its own limits."""
     ending.expect(*settings["time"])
     return Budget(memory_bytes=settings["value_bytes"])
-
-
-def _frame(connection: Connection, finished: Finished) -> bytes:
-    """The last word of a run; if there is no memory for all of it, as much as there is."""
-    try:
-        return connection.send(finished)
-    except MemoryError:
-        gc.collect()
-        return connection.send(report.without_details(finished))
 
 
 def _write_all(fd: int, data: bytes, write: Callable[[int, Any], int] = os.write) -> None:

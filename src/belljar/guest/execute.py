@@ -19,7 +19,7 @@ import sys
 from ..wire.errors import NotConvertible
 from ..wire.events import Finished, Run
 from ..wire.values import encode
-from . import ending, imports, report, standins
+from . import artifacts, ending, imports, report, standins
 from .shape import chosen_builtins
 
 TYPE_CHECKING = False
@@ -37,8 +37,10 @@ _IS_COROUTINE = 0x80  # inspect.CO_COROUTINE
 _FUTURES = 0x1FE0000  # every CO_FUTURE_* of __future__
 rules_on_builtins: dict[str, int] = {}  # the policy's, from the settings of the run
 before_code: list[Callable[[], None]] = []  # what takes from the code what the agent may still need
+after_code: list[Callable[[], None]] = []  # what is to be done when the code has ended
 _main: ModuleType | None = None  # of all runs
 _begun = False
+_prompted = False  # whether there was a statement of a prompt
 _loops: Any = None  # the asyncio.Runner of runs that others follow
 _futures = 0  # what interactive runs have imported from __future__
 _RESERVE_BYTES = 1 << 20  # a traceback of a thousand frames, as text
@@ -63,11 +65,17 @@ def run(order: Run | Call, budget: Budget, keep: bool = False) -> Finished:
                 if isinstance(order, Run):
                     _begin(order, module, keep)
                     value = _execute(order, module, keep)
+                    if order.want_value and value is not None:
+                        artifacts.show_value(value)
                 else:
                     value = _call(order, module)
             finally:
                 if not keep:
-                    _end_of_program()
+                    _wait_for_threads()
+                if after_code:
+                    _act_after(order)
+                if not keep:
+                    atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
         finally:
             if keep:
                 ending.until_the_next()
@@ -293,13 +301,30 @@ def _remember_source(order: Run) -> None:
     report.remember(order.name, lines)
 
 
-def _end_of_program() -> None:
-    """What the interpreter does at its end: wait for threads, run exit functions."""
+def _act_after(order: Run | Call) -> None:
+    """What a library wants done at the end of each run.
+
+    Not after a statement at a prompt, nor after the runs in between that its user knows nothing
+    of: there the next statement goes on with the figure.  Not for code that was interrupted or
+    has no memory left.
+    """
+    global _prompted
+    if isinstance(order, Run):
+        _prompted = _prompted or order.interactive
+    empty = isinstance(order, Run) and not order.code
+    raised = sys.exc_info()[0]
+    if _prompted or empty or (raised and issubclass(raised, (KeyboardInterrupt, MemoryError))):
+        return
+    for act in after_code:
+        act()
+
+
+def _wait_for_threads() -> None:
+    """As the interpreter does at its end."""
     # What is there under the name may be a stand-in, or what the code put there.
     shutdown: Any = getattr(sys.modules.get("threading"), "_shutdown", None)
     if shutdown is not None:
         shutdown()
-    atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
 
 
 def _exit_code(exit_: SystemExit) -> int:

@@ -78,6 +78,7 @@ class Imports:
         self._refused: frozenset[str] = frozenset()
         self._rules: dict[str, int] = {}
         self._after: dict[str, list[Callable[[Any], None]]] = {}
+        self._otherwise: dict[str, Callable[[Any], None]] = {}
         self._note: Callable[[str, str, str], None] | None = None
 
     def refuse(
@@ -111,6 +112,10 @@ class Imports:
         if module is not None:
             act(module)
 
+    def otherwise(self, name: str, fill: Callable[[Any], None]) -> None:
+        """What to give where there is no module of this name: an empty one, filled."""
+        self._otherwise[name] = fill
+
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """Part of the import protocol (``importlib.abc.MetaPathFinder``)."""
         if _lifted:
@@ -122,17 +127,21 @@ class Imports:
             why, grant = self._explain(name)
             self._note("import", name, grant)
             raise refused_module(name, why, grant, _importing_module(name))
-        acts = self._after.get(name)
-        if not acts:
+        acts, fill = self._after.get(name), self._otherwise.get(name)
+        if not acts and fill is None:
             return None
         for finder in sys.meta_path:
             if finder is not self and hasattr(finder, "find_spec"):
                 spec = finder.find_spec(name, path, target)
                 if spec is not None:
+                    if not acts:
+                        return spec
                     then: Any = _Then(spec.loader, acts)
                     spec.loader = then if spec.loader is not None else None
                     return spec
-        return None
+        if fill is None:
+            return None
+        return external._bootstrap.ModuleSpec(name, _Filled(fill))  # type: ignore[attr-defined]
 
     def _is_refused(self, name: str) -> bool:
         if name in self._stand_ins:
@@ -177,6 +186,19 @@ def _importing_module(name: str) -> str:
             return "" if module == name else module[:_MAX_MODULE]
         frame = frame.f_back  # type: ignore[assignment]
     return ""
+
+
+class _Filled:
+    """A loader of a module that is made here."""
+
+    def __init__(self, fill: Callable[[Any], None]) -> None:
+        self._fill = fill
+
+    def create_module(self, spec: Any) -> ModuleType | None:
+        return None
+
+    def exec_module(self, module: Any) -> None:
+        self._fill(module)
 
 
 class _Then:

@@ -11,7 +11,7 @@ import resource
 import sys
 import time
 
-from . import denials
+from . import artifacts, denials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ _getrusage, _monotonic = resource.getrusage, time.monotonic
 def publish(public: ModuleType) -> None:
     """Before there is code: make this module its ``belljar``, with what is here."""
     names: Any = public.__dict__
-    names.update(abilities=_read_only({}), limits=_read_only({}), usage=usage)
+    names.update(
+        abilities=_read_only({}), display=artifacts.display, limits=_read_only({}), usage=usage
+    )
     sys.modules["belljar"] = public
 
 

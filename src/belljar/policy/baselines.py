@@ -33,6 +33,7 @@ COMPUTE_2026_11 = exactly(
         work_files=4096,
         file_bytes=67_108_864,
         value_bytes=16_777_216,
+        artifact_bytes=16_777_216,
     ),
 )
 

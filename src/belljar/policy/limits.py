@@ -46,6 +46,7 @@ class Limits(Record):
     work_files: int = 4096  # files and directories there: an unpacked archive, not a flood
     file_bytes: int = 64 * MIB  # any single file, granted places included: as work_bytes
     value_bytes: int = 16 * MIB  # the result's value, decoded: it lands in the host's own memory
+    artifact_bytes: int = 16 * MIB  # as value_bytes: some hundred figures, or a picture for print
 
     def __post_init__(self) -> None:
         for name in self._fields:
@@ -212,6 +213,14 @@ LIMITS: dict[str, LimitSpec] = {
         "bytes",
         "the value of a result, decoded",
         "it lands in the host's own memory; below 1 KiB not even a short list fits",
+    ),
+    "artifact_bytes": LimitSpec(
+        "int",
+        0,
+        2 * GIB,
+        "bytes",
+        "all artifacts of a run together: figures, tables and what else it shows",
+        "some hundred figures; they land in the host's own memory; 0 takes none",
     ),
 }
 

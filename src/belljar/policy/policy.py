@@ -190,6 +190,7 @@ class Policy:
         work_files: int = _UNSET,
         file_bytes: int = _UNSET,
         value_bytes: int = _UNSET,
+        artifact_bytes: int = _UNSET,
         **unknown: Never,
     ) -> Policy:
         """This policy and more.  Never narrows: ``p <= p.allow(...)``.
@@ -299,6 +300,7 @@ class Policy:
             work_files=work_files,
             file_bytes=file_bytes,
             value_bytes=value_bytes,
+            artifact_bytes=artifact_bytes,
         )
         if higher:
             changes["limits"] = self.limits | self.limits.replace(**higher)
@@ -376,6 +378,7 @@ class Policy:
         work_files: int = _UNSET,
         file_bytes: int = _UNSET,
         value_bytes: int = _UNSET,
+        artifact_bytes: int = _UNSET,
         **unknown: Never,
     ) -> Policy:
         """This policy with lower limits.  Never widens: ``p.limit(...) <= p``.
@@ -413,6 +416,7 @@ class Policy:
             work_files=work_files,
             file_bytes=file_bytes,
             value_bytes=value_bytes,
+            artifact_bytes=artifact_bytes,
         )
         for name, value in lower.items():
             if value > self.limits[name]:

@@ -32,6 +32,7 @@ from typing import Any
 
 from ..api import machine
 from ..api.run import execute, make_feed, make_order
+from ..artifact import Artifact
 from ..drivers.zygotes import GuestEnds
 from ..kernel import fdpass, process
 from ..policy import Policy
@@ -40,10 +41,10 @@ from ..wire.control import pack
 from ..wire.encoder import encode
 from ..wire.frames import encode_frame
 
-__all__ = ["READY", "Peer", "Script", "denied", "finished", "forge", "play"]
+__all__ = ["READY", "Peer", "Script", "denied", "finished", "forge", "play", "shown"]
 
 _PIECE = 1 << 16
-_READY, _DENIED, _FINISHED = 0x81, 0x82, 0x83
+_READY, _DENIED, _FINISHED, _ARTIFACT = 0x81, 0x82, 0x83, 0x85
 
 
 def forge(kind: int, fields: object) -> bytes:
@@ -61,6 +62,12 @@ def finished(value: object = None, run_id: int = 1) -> bytes:
     """The frame with which a guest ends a run well."""
     truncated: list[str] = []
     return forge(_FINISHED, [run_id, "ok", encode(value), None, None, None, truncated])
+
+
+def shown(media_type: str, data: bytes, name: str = "", run_id: int = 1) -> bytes:
+    """The frame with which a guest shows something."""
+    metadata: dict[str, int] = {}
+    return forge(_ARTIFACT, [run_id, name, {media_type: data}, metadata])
 
 
 _STAGES: dict[str, float] = {}
@@ -93,6 +100,7 @@ def play(
     script: Script,
     policy: Policy | None = None,
     on_output: Callable[[str, bytes], object] | None = None,
+    on_artifact: Callable[[Artifact], object] | None = None,
 ) -> Result:
     """Run ``script`` as the guest; returns what ``belljar.run`` would.
 
@@ -102,7 +110,7 @@ def play(
     Args:
         script: called with a ``Peer``, in a process forked from this one.
         policy: its limits of time and output hold as for any guest.
-        on_output: as for ``belljar.run``.
+        on_output, on_artifact: as for ``belljar.run``.
 
     Raises:
         SandboxFailure: as ``belljar.run`` does.
@@ -112,7 +120,8 @@ def play(
     stand_in: Any = _Zygote(script)
     prepared = machine.prepare(policy)
     feed = make_feed(b"", policy)
-    return execute(prepared, stand_in, order, feed, on_output, time.monotonic())
+    began = time.monotonic()
+    return execute(prepared, stand_in, order, feed, on_output, began, on_artifact=on_artifact)
 
 
 class _Zygote:

@@ -15,7 +15,7 @@ from .encoder import encode
 from .errors import LocalError, RemoteError
 from .events import KINDS
 from .frames import FrameDecoder, encode_frame
-from .limits import DENIALS_PER_RUN, MESSAGE, Budget
+from .limits import ARTIFACTS_PER_RUN, DENIALS_PER_RUN, MESSAGE, Budget
 from .schema import Mismatch, check_field
 from .states import START, TRANSITIONS
 
@@ -47,6 +47,7 @@ class Connection:
     """
 
     __slots__ = (
+        "_artifacts",
         "_breach",
         "_budgets",
         "_denials",
@@ -65,6 +66,7 @@ class Connection:
         self._breach: str | None = None
         self._run_id = 0  # of the run at hand, or the last one
         self._denials = 0  # in the run at hand
+        self._artifacts = 0  # likewise
         self._frames = self._new_frames()
 
     def _new_frames(self) -> FrameDecoder:
@@ -168,18 +170,22 @@ class Connection:
         if name in ("Run", "Call"):
             if event.run_id <= self._run_id:
                 raise Mismatch("run_id: expected one above those of all earlier runs")
-        elif name in ("Denied", "Finished"):
+        elif name in ("Denied", "Artifact", "Finished"):
             if event.run_id != self._run_id:
                 raise Mismatch("run_id: expected that of the run at hand")
             if name == "Denied" and self._denials + len(event.entries) > DENIALS_PER_RUN:
                 raise Mismatch(f"entries: expected at most {DENIALS_PER_RUN} in a run")
+            if name == "Artifact" and self._artifacts == ARTIFACTS_PER_RUN:
+                raise Mismatch(f"expected at most {ARTIFACTS_PER_RUN} in a run")
 
     def _note(self, name: str, event: Any) -> None:
         if name in ("Run", "Call"):
             self._run_id = event.run_id
-            self._denials = 0
+            self._denials = self._artifacts = 0
         elif name == "Denied":
             self._denials += len(event.entries)
+        elif name == "Artifact":
+            self._artifacts += 1
 
 
 def _budgets(whole: Budget) -> dict[int, Budget]:

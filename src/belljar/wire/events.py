@@ -5,12 +5,13 @@ host -> guest     Run         here is code, run it
                   Close       no more will come
 guest -> host     Ready       confined and waiting
                   Denied      the code tried something that the policy does not allow
+                  Artifact    the code shows something: a figure, a table
                   Finished    how the run ended
 
 What: one frozen record per kind, one table that gives each its number, sender, cap and
 fields.  Because: everything that a guest sends is a claim, and a table is what an auditor
 can read.  Then: a payload is the list of the fields in order, and a new kind (a host call
-and its return, an artifact) is a record and a row in ``KINDS``.
+and its return) is a record and a row in ``KINDS``.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from .schema import (
     encoded,
     integer,
     mapping,
+    media_type,
     number,
     octets,
     one_of,
     optional,
     record,
+    scalar,
     sequence,
     source,
     text,
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KINDS",
+    "Artifact",
     "Call",
     "Close",
     "Denial",
@@ -127,6 +131,20 @@ class Denied(Record):
     entries: tuple[Denial, ...]
 
 
+class Artifact(Record):
+    """Something shown, in one or several forms.  256 in a run; the guest's agent sends no more.
+
+    name             what the code calls it; may be empty
+    representations  its bytes, by media type
+    metadata         width, height and the like
+    """
+
+    run_id: int
+    name: str
+    representations: Mapping[str, bytes]
+    metadata: Mapping[str, Any] = {}
+
+
 class ErrorText(Record):
     """An exception as text.  ``limit`` names the limit that raised it, such as ``memory``."""
 
@@ -202,6 +220,9 @@ _ERROR = record(
     Field("limit", optional(_LABEL)),
 )
 
+_MEDIA_TYPE = media_type(limits.MEDIA_TYPE_CHARS)
+_REPRESENTATIONS = mapping(_MEDIA_TYPE, octets, limits.REPRESENTATIONS, 1)
+
 KINDS: tuple[Kind, ...] = (
     Kind(
         number=0x01,
@@ -263,5 +284,17 @@ KINDS: tuple[Kind, ...] = (
         ),
         nodes=16 + limits.NOTES + limits.LABELS,
         consistent=_consistent,
+    ),
+    Kind(
+        number=0x85,
+        sender="guest",
+        record=Artifact,
+        fields=(
+            _RUN_ID,
+            Field("name", _LABEL),
+            Field("representations", _REPRESENTATIONS),
+            Field("metadata", mapping(_LABEL, scalar(limits.METADATA_CHARS), limits.METADATA)),
+        ),
+        nodes=5 + 2 * limits.REPRESENTATIONS + 2 * limits.METADATA,
     ),
 )

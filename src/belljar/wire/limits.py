@@ -89,6 +89,12 @@ LABELS = 64
 ARGUMENTS = 65_536
 DENIALS_PER_FRAME = 64  # a frame of the longest ones stays under 8 MiB
 DENIALS_PER_RUN = 1_000  # more is a flood; the guest's agent stops sending there
+ARTIFACTS_PER_RUN = 256  # a notebook with hundreds of figures is read by nobody
+REPRESENTATIONS = 16  # of one thing; IPython's own formatters know twelve
+MEDIA_TYPE_CHARS = 100  # the longest in use, of office documents, has 73
+METADATA = 16  # entries: width, height and the like
+METADATA_CHARS = 200
+ARTIFACT_ROOM = 64 * 2**10  # in a frame, for all but the data of the representations
 
 
 def text_price(raw: bytes) -> int:

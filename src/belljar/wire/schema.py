@@ -29,11 +29,13 @@ __all__ = [
     "flat",
     "integer",
     "mapping",
+    "media_type",
     "number",
     "octets",
     "one_of",
     "optional",
     "record",
+    "scalar",
     "sequence",
     "source",
     "text",
@@ -125,6 +127,42 @@ def anything(value: Any) -> Any:
     return value
 
 
+# Of IANA's top-level types those of which a program makes something; see RFC 6838, section 4.2.
+_TOP_LEVEL = frozenset(["application", "audio", "image", "model", "text", "video"])
+_SUBTYPE = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.+-_")
+
+
+def media_type(chars: int) -> Check:
+    """A media type in small letters and without parameters, of at most so many characters.
+
+    A closed grammar: what passes can stand in a header, in a log and on a terminal.
+    """
+
+    def check(value: Any) -> Any:
+        if type(value) is str and len(value) <= chars:
+            top, slash, rest = value.partition("/")
+            plain = slash and rest[:1].isalnum() and _SUBTYPE.issuperset(rest)
+            if plain and top in _TOP_LEVEL:
+                return value
+        raise Mismatch(f"a media type of at most {chars} characters")
+
+    return check
+
+
+def scalar(chars: int) -> Check:
+    """None, a bool, an int of 64 bits, a float, or a text of at most so many characters."""
+
+    def check(value: Any) -> Any:
+        kind = _type(value)
+        short = kind is str and len(value) <= chars
+        small = kind is int and -(2**63) <= value < 2**63
+        if value is None or kind is bool or kind is float or short or small:
+            return value
+        raise Mismatch(f"a number, or a text of at most {chars} characters")
+
+    return check
+
+
 def one_of(*names: str) -> Check:
     """One of a few words."""
 
@@ -156,12 +194,12 @@ def sequence(inner: Check, most: int, least: int = 0) -> Check:
     return check
 
 
-def mapping(key: Check, inner: Check, most: int) -> Check:
-    """A dict of at most so many items."""
+def mapping(key: Check, inner: Check, most: int, least: int = 0) -> Check:
+    """A dict of ``least`` to ``most`` items."""
 
     def check(value: Any) -> Any:
-        if _type(value) is not dict or len(value) > most:
-            raise Mismatch(f"a dict of at most {most} items")
+        if _type(value) is not dict or not least <= len(value) <= most:
+            raise Mismatch(f"a dict of {least} to {most} items")
         return {key(name): inner(item) for name, item in value.items()}
 
     return check

@@ -5,6 +5,7 @@ IDLE     --Run-from-host--------> RUNNING
 IDLE     --Call-from-host-------> RUNNING
 IDLE     --Close-from-host------> CLOSED
 RUNNING  --Denied-from-guest----> RUNNING
+RUNNING  --Artifact-from-guest--> RUNNING
 RUNNING  --Finished-from-guest--> IDLE
 any but ERROR: end of file between frames -> CLOSED
 any: a breach by the peer -> ERROR, for ever
@@ -34,7 +35,7 @@ START: State = "STARTING"
 TRANSITIONS: dict[State, dict[str, State]] = {
     "STARTING": {"Ready": "IDLE"},
     "IDLE": {"Run": "RUNNING", "Call": "RUNNING", "Close": "CLOSED"},
-    "RUNNING": {"Denied": "RUNNING", "Finished": "IDLE"},
+    "RUNNING": {"Denied": "RUNNING", "Artifact": "RUNNING", "Finished": "IDLE"},
     "CLOSED": {},
     "ERROR": {},
 }
