@@ -19,6 +19,7 @@ The map, by trust zone and then by layer (imports point down only):
     policy        what a guest may do                        pure
     bpf           seccomp programs                           pure
     wire          the protocol, without I/O                  pure
+    files         what a run left in /work, on the host
     result, artifact
     errors
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         BelljarError,
         ClosedError,
         Denied,
+        FileRefused,
         GuestCrashed,
         GuestError,
         GuestExited,
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
         UnsupportedError,
         WorkerDied,
     )
+    from .files import File, Files, Saved
     from .policy import Limits, Policy
     from .result import Denial, ErrorText, LimitHit, Result, Usage, UsageNow
 
@@ -69,6 +72,9 @@ __all__ = [
     "Denial",
     "Denied",
     "ErrorText",
+    "File",
+    "FileRefused",
+    "Files",
     "GuestCrashed",
     "GuestError",
     "GuestExited",
@@ -82,6 +88,7 @@ __all__ = [
     "Result",
     "Sandbox",
     "SandboxFailure",
+    "Saved",
     "SetupFailed",
     "Step",
     "Trusted",
@@ -101,6 +108,7 @@ _HOMES.update(arun="api.async_run", AsyncSandbox="api.async_sandbox")
 _HOMES.update(Artifact="artifact")
 _RESULT = ("Denial", "ErrorText", "LimitHit", "Result", "Usage", "UsageNow")
 _HOMES.update(dict.fromkeys(_RESULT, "result"))
+_HOMES.update(dict.fromkeys(("File", "Files", "Saved"), "files"))
 
 
 def __getattr__(name: str) -> object:

@@ -15,6 +15,7 @@ from .kernel import caps, landlock, mounts, namespaces, process, rlimits, seccom
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _ATTRIBUTES = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
@@ -37,11 +38,18 @@ class Confinement:
 
     ``program`` is the compiled filter, ``pid_mark`` what stands in it for this process's
     number, ``proc`` where a whole proc file system is, ``parent`` what ``getppid`` says while
-    the zygote lives, ``group`` the descriptor that leads into this guest's cgroup.
+    the zygote lives, ``group`` the descriptor that leads into this guest's cgroup.  ``show_work``
+    is given a descriptor of ``/work`` as soon as there is one, to be handed to the host.
     """
 
     def __init__(
-        self, program: bytes, pid_mark: int | None, proc: str, parent: int, group: int = -1
+        self,
+        program: bytes,
+        pid_mark: int | None,
+        proc: str,
+        parent: int,
+        group: int = -1,
+        show_work: Callable[[int], None] | None = None,
     ) -> None:
         self._program = program
         self._parent = parent
@@ -49,6 +57,7 @@ class Confinement:
         self._proc = proc
         self._proc_self = -1
         self._group = group
+        self._show_work = show_work
 
     def apply(self, steps: list[list[Any]]) -> None:
         """Carry out every step; raises ``StepFailed`` at the first that fails."""
@@ -112,6 +121,12 @@ class Confinement:
             mounts.show_self(proc_parts, f"{self._proc}/{_BEHIND}")
         mounts.detach(self._proc)
         os.chdir("/work")
+        if self._show_work is not None:
+            # Now, because later the limit on open files is in force, and the kernel holds it
+            # against whoever passes descriptors.
+            work = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._show_work(work)
+            os.close(work)
 
     def lead_session(self) -> None:
         os.setsid()

@@ -5,6 +5,7 @@ BelljarError
  ├ AbilityDenied(PermissionError)  your policy lacks an ability; names it
  ├ UnsupportedError          this machine cannot enforce it; nothing ran
  ├ ClosedError               you closed it, or its guest has ended
+ ├ FileRefused               a file in /work that is not what it should be
  ├ SandboxFailure            our machinery failed
  │  ├ SetupFailed            a zygote or guest could not be made
  │  ├ WorkerDied             a zygote or guest went away under us
@@ -30,6 +31,7 @@ __all__ = [
     "BelljarError",
     "ClosedError",
     "Denied",
+    "FileRefused",
     "GuestCrashed",
     "GuestError",
     "GuestExited",
@@ -117,6 +119,21 @@ class ClosedError(BelljarError):
 
     ``reset`` gives an open sandbox whose guest has ended a fresh one.
     """
+
+
+class FileRefused(BelljarError):
+    """A file in ``/work`` that the host does not read or write.
+
+    ``path`` is its name there, ``message`` why: it is a symbolic link, a FIFO, larger than it may
+    be, it has changed meanwhile, or ``/work`` is full.  ``errno`` is the nearest number of the
+    kernel's.
+    """
+
+    def __init__(self, number: int, message: str, path: str) -> None:
+        super().__init__(f"{path!r}: {message}")
+        self.errno = number
+        self.message = message
+        self.path = path
 
 
 class SandboxFailure(BelljarError):

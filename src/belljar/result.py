@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .artifact import Artifact
+    from .files import Files
 
 STATUSES = ("ok", "raised", "exited", "limit", "crashed")
 
@@ -97,7 +98,8 @@ class Result(Record):
     ``stdout_bytes`` and ``stderr_bytes`` are what was written, also by C code, and
     ``stdout`` and ``stderr`` the same as text; ``artifacts`` what the code showed, in order.
     ``truncated`` names the streams that were cut, and ``artifacts`` where some are left out.  ``exit_code`` is set for ``exited``, ``limit`` for ``limit``,
-    ``signal`` for ``crashed`` where a signal ended it.
+    ``signal`` for ``crashed`` where a signal ended it.  ``left`` is what ``files`` gives, None
+    where there are none.
     """
 
     status: str
@@ -113,6 +115,16 @@ class Result(Record):
     usage: Usage = Usage(0.0, 0, 0.0, {})
     truncated: tuple[str, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
+    left: Files | None = None
+
+    @property
+    def files(self) -> Files:
+        """What the run created or changed in ``/work``; a mapping that may be empty."""
+        if self.left is not None:
+            return self.left
+        from .files import Files
+
+        return Files()
 
     @property
     def stdout(self) -> str:

@@ -30,6 +30,7 @@ KEYS = [
     "exit_code",
     "denials",
     "artifacts",
+    "files",
     "usage",
     "truncated",
 ]
@@ -208,6 +209,7 @@ def test_json_has_every_field() -> None:
         "exit_code": None,
         "denials": [{"action": "read", "target": "/x", "grant": "g"}],
         "artifacts": [],
+        "files": [],
         "usage": {
             "cpu_s": 0.5,
             "peak_memory_bytes": 1000,

@@ -14,12 +14,14 @@ from ..errors import PolicyError, SetupFailed
 from ..policy import Policy
 from ..wire.limits import Budget
 from . import machine
+from .files import no_work
 from .run import (
     DEFAULT_NAME,
     borrow,
     check_preload,
     make_feed,
     make_order,
+    put_by_host,
     request_guest,
     true_streams,
     worth_another,
@@ -32,9 +34,10 @@ if TYPE_CHECKING:
 
     from ..drivers.blocking import Feed
     from ..drivers.live import ArtifactListener, Listener
-    from ..drivers.zygotes import Zygote
+    from ..drivers.zygotes import Work, Zygote
     from ..result import Result, UsageNow
     from ..wire.events import Run
+    from .files import Contents
 
     T = TypeVar("T")
 
@@ -49,7 +52,7 @@ async def arun(
     inputs: Mapping[str, Any] | None = None,
     argv: Sequence[str] = (),
     stdin: str | bytes | None = None,
-    files: Mapping[str, str | bytes] | None = None,
+    files: Mapping[str, Contents] | None = None,
     name: str = DEFAULT_NAME,
     on_output: Listener | None = None,
     preload: Sequence[str] = (),
@@ -72,13 +75,16 @@ async def arun(
     feed = make_feed(stdin, policy)
     listener = with_awaited_streams(policy, on_output)
     modules = check_preload(preload)
+    put = put_by_host(files, policy) if files else None
     try:
-        return await _with_shared(order, policy, modules, feed, listener, on_usage, on_artifact)
+        return await _with_shared(
+            order, policy, modules, feed, listener, on_usage, on_artifact, put
+        )
     except SetupFailed as error:
         failure = error
     if not await in_thread(lambda: worth_another(failure)):
         raise failure
-    return await _with_shared(order, policy, modules, feed, listener, on_usage, on_artifact)
+    return await _with_shared(order, policy, modules, feed, listener, on_usage, on_artifact, put)
 
 
 async def _with_shared(
@@ -89,6 +95,7 @@ async def _with_shared(
     on_output: Listener | None,
     on_usage: Callable[[UsageNow], object] | None,
     on_artifact: ArtifactListener | None,
+    put: Callable[[Work], None] | None,
 ) -> Result:
     began = time.monotonic()
     prepared, zygote = await borrow_awaited(policy, preload)
@@ -96,6 +103,8 @@ async def _with_shared(
     try:
         await slot.take()
         plan = prepared.plan
+        if put is not None and not plan.isolated:
+            raise no_work()
         requested = time.monotonic()
         return await tasks.run(
             zygote,
@@ -109,6 +118,7 @@ async def _with_shared(
             requested,
             on_usage=on_usage,
             on_artifact=on_artifact,
+            put=put,
             started=slot.give_back,
         )
     finally:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..drivers.live import ArtifactListener, Listener, UsageListener
     from ..policy import Policy
     from ..result import Result
+    from .files import Contents
     from .live import Step
 
 
@@ -50,7 +51,7 @@ class AsyncSandbox(Sandboxed[TaskLive]):
         *,
         inputs: Mapping[str, Any] | None = None,
         argv: Sequence[str] = (),
-        files: Mapping[str, str | bytes] | None = None,
+        files: Mapping[str, Contents] | None = None,
         preload: Sequence[str] = (),
         on_output: Listener | None = None,
         on_artifact: ArtifactListener | None = None,
@@ -140,6 +141,8 @@ class AsyncSandbox(Sandboxed[TaskLive]):
             await slot.take()
             live = self._connect(prepared, zygote, TaskLive, began)
             self._started(live, await live.start())
+            if self._first_put:
+                await in_thread(lambda: self._put(self._first_put))
         except BaseException:
             with self._guard:
                 self._drop()
@@ -233,7 +236,7 @@ class AsyncSandbox(Sandboxed[TaskLive]):
         policy: None = None,
         *,
         inputs: Mapping[str, Any] | None = None,
-        files: Mapping[str, str | bytes] | None = None,
+        files: Mapping[str, Contents] | None = None,
         stdin: str | bytes | None = None,
         name: str | None = None,
         on_output: Listener | None = None,
@@ -283,6 +286,8 @@ class AsyncSandbox(Sandboxed[TaskLive]):
         async with self._turn():
             live = self._ready()
             try:
+                if ask.puts:
+                    await in_thread(lambda: self._put(ask.puts))
                 result = await live.turn(*self._settle(ask))
             except SandboxFailure as failure:
                 self._ended = str(failure)

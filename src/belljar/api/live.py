@@ -24,6 +24,7 @@ from ..wire.events import Call, Run
 from ..wire.limits import MESSAGE, NAME_CHARS, Budget
 from ..wire.values import decode, encode
 from . import machine
+from .files import WorkFiles, by_host, no_work, put
 from .run import check_preload, make_feed, make_order, request_guest
 
 TYPE_CHECKING = False
@@ -32,10 +33,11 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from ..drivers.live import ArtifactListener, Listener, LiveGuest, UsageListener
-    from ..drivers.zygotes import Zygote
+    from ..drivers.zygotes import Work, Zygote
     from ..engine.life import Order
     from ..policy import Limits
     from ..result import Result
+    from .files import Contents, Put
 
     Guest = TypeVar("Guest", bound=LiveGuest)
 
@@ -77,7 +79,8 @@ class Step(Record):
 class Ask(Record):
     """What a run, a call or a ``get`` asks of an interpreter.
 
-    ``step`` is what ``history`` says of it, None for nothing; ``stdin`` None for an empty one.
+    ``step`` is what ``history`` says of it, None for nothing; ``stdin`` None for an empty one;
+    ``puts`` are files that the host itself writes before.
     """
 
     order: Order
@@ -85,6 +88,7 @@ class Ask(Record):
     limits: Limits
     listeners: Listeners
     stdin: bytes | None = None
+    puts: tuple[Put, ...] = ()
 
 
 if TYPE_CHECKING:
@@ -96,7 +100,7 @@ else:
             return cls
 
 
-class Interpreter(_Of["Guest"]):
+class Interpreter(WorkFiles, _Of["Guest"]):
     """One live interpreter, but for how its process is made and how it is waited for."""
 
     # In the words of the kind, for messages.
@@ -268,6 +272,26 @@ class Interpreter(_Of["Guest"]):
             raise PolicyError("history", f"longer than {HISTORY_BYTES} bytes; it was not kept")
         return tuple(self._steps)
 
+    # --- files --------------------------------------------------------------------------
+
+    def _work(self) -> Work:
+        live = self._live
+        work = None if live is None else live.work
+        if work is None:
+            if live is not None and live.waiting:
+                raise no_work()
+            self._ready()
+            raise ClosedError(self._ended)
+        self._used_at = time.monotonic()
+        return work
+
+    def _most(self) -> int:
+        return self._limits.file_bytes
+
+    def _put(self, files: tuple[Put, ...]) -> None:
+        """What the host itself writes, when it is its turn."""
+        put(self._work(), files, self._limits)
+
     # --- asking -------------------------------------------------------------------------
 
     def _ask_run(
@@ -275,7 +299,7 @@ class Interpreter(_Of["Guest"]):
         code: str | bytes,
         policy: object = None,
         inputs: Mapping[str, Any] | None = None,
-        files: Mapping[str, str | bytes] | None = None,
+        files: Mapping[str, Contents] | None = None,
         stdin: str | bytes | None = None,
         name: str | None = None,
         on_output: Listener | None = None,
@@ -301,7 +325,8 @@ class Interpreter(_Of["Guest"]):
             stdin=given,
             name=name or "",
         )
-        return Ask(order, step, lower, own.over(self._listeners), given)
+        puts = by_host(files or {}, self._limits)
+        return Ask(order, step, lower, own.over(self._listeners), given, puts)
 
     def _ask_call(self, target: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Ask:
         _check_name("target", target, dotted=True)
@@ -419,7 +444,7 @@ class Sandboxed(Interpreter["Guest"]):
         policy: Policy | None,
         inputs: Mapping[str, Any] | None,
         argv: Sequence[str],
-        files: Mapping[str, str | bytes] | None,
+        files: Mapping[str, Contents] | None,
         preload: Sequence[str],
         listeners: Listeners,
         idle_s: float | None,
@@ -432,6 +457,7 @@ class Sandboxed(Interpreter["Guest"]):
         check_shapes(inputs, argv, files, listeners)
         self._policy = policy
         self._preload = check_preload(preload)
+        self._first_put = by_host(files or {}, policy.limits)
         self._zygote: Zygote | None = None
         super().__init__(
             make_order("", policy, inputs, argv, files, "<start>"),

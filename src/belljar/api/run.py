@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
     from ..artifact import Artifact
     from ..drivers.interrupts import Interrupts
-    from ..drivers.zygotes import GuestEnds, Zygote
+    from ..drivers.zygotes import GuestEnds, Work, Zygote
     from ..plan.steps import Plan
     from ..result import Result, UsageNow
+    from .files import Contents
 
 MAX_SOURCE_BYTES = 16 * 2**20  # above any program a person or a model writes in one piece
 DEFAULT_NAME = "<code>"
@@ -36,7 +37,7 @@ def run(
     inputs: Mapping[str, Any] | None = None,
     argv: Sequence[str] = (),
     stdin: str | bytes | None = None,
-    files: Mapping[str, str | bytes] | None = None,
+    files: Mapping[str, Contents] | None = None,
     name: str = DEFAULT_NAME,
     on_output: Callable[[str, bytes], object] | None = None,
     preload: Sequence[str] = (),
@@ -54,7 +55,8 @@ def run(
         inputs: names for its namespace, plain data (see ``belljar.wire.values``).
         argv: ``sys.argv[1:]``.
         stdin: what it reads from standard input; nothing if left out.
-        files: contents by path relative to ``/work``, written before the code starts.
+        files: contents by path relative to ``/work``, written before the code starts; a
+            ``pathlib.Path`` is a file of the host's that is copied.
         name: the file name in its tracebacks and ``sys.argv[0]``.
         on_output: called with ``("stdout" | "stderr", bytes)`` as output arrives, on this
             thread; an exception from it ends the guest and is raised here.
@@ -81,12 +83,13 @@ def run(
     feed = make_feed(stdin, policy)
     on_output = with_true_streams(policy, on_output)
     modules = check_preload(preload)
+    put = put_by_host(files, policy) if files else None
     try:
-        return _with_shared(order, policy, modules, feed, on_output, on_usage, on_artifact)
+        return _with_shared(order, policy, modules, feed, on_output, on_usage, on_artifact, put)
     except SetupFailed as error:
         if not worth_another(error):
             raise
-    return _with_shared(order, policy, modules, feed, on_output, on_usage, on_artifact)
+    return _with_shared(order, policy, modules, feed, on_output, on_usage, on_artifact, put)
 
 
 def another_machine() -> bool:
@@ -127,6 +130,7 @@ def _with_shared(
     on_output: Callable[[str, bytes], object] | None,
     on_usage: Callable[[UsageNow], object] | None,
     on_artifact: Callable[[Artifact], object] | None,
+    put: Callable[[Work], None] | None,
 ) -> Result:
     began = time.monotonic()
     prepared, zygote = borrow(policy, preload)
@@ -140,6 +144,7 @@ def _with_shared(
             began,
             on_usage=on_usage,
             on_artifact=on_artifact,
+            put=put,
         )
     finally:
         machine.release(zygote)
@@ -193,6 +198,7 @@ def execute(
     on_usage: Callable[[UsageNow], object] | None = None,
     on_artifact: Callable[[Artifact], object] | None = None,
     own: bool = False,
+    put: Callable[[Work], None] | None = None,
 ) -> Result:
     """Ask a zygote, ready or still starting, for a guest and drive it to its end.
 
@@ -200,6 +206,10 @@ def execute(
     the command's, whose process has one thread and no secrets.
     """
     plan = prepared.plan
+    if put is not None and not plan.isolated:
+        from .files import no_work
+
+        raise no_work()
     requested = time.monotonic()
     ends = request_guest(plan, prepared.steps, zygote, feed, own=own)
     budget = Budget(memory_bytes=plan.limits.value_bytes)
@@ -217,7 +227,16 @@ def execute(
         interrupts,
         on_usage=on_usage,
         on_artifact=on_artifact,
+        put=put,
     )
+
+
+def put_by_host(files: Mapping[str, Contents], policy: Policy) -> Callable[[Work], None] | None:
+    """What writes those files that the run does not bring along itself."""
+    from .files import by_host, put
+
+    puts = by_host(files, policy.limits)
+    return (lambda work: put(work, puts, policy.limits)) if puts else None
 
 
 def request_guest(
@@ -239,7 +258,7 @@ def make_order(
     policy: Policy,
     inputs: Mapping[str, Any] | None,
     argv: Sequence[str],
-    files: Mapping[str, str | bytes] | None,
+    files: Mapping[str, Contents] | None,
     name: str,
     *,
     want_value: bool = True,
@@ -352,19 +371,9 @@ def _check_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
     return inputs
 
 
-def _check_files(files: Mapping[str, str | bytes]) -> dict[str, bytes]:
-    checked: dict[str, bytes] = {}
-    for name, contents in files.items():
-        key = f"files[{name!r}]"
-        parts = name.split("/") if isinstance(name, str) else []  # pyright: ignore[reportUnnecessaryIsInstance]
-        if not parts or "\0" in name or any(part in ("", ".", "..") for part in parts):
-            raise PolicyError(key, "expected a relative path without . and ..")
-        if isinstance(contents, str):
-            try:
-                contents = contents.encode()
-            except UnicodeEncodeError:
-                raise PolicyError(key, "holds a lone surrogate; give bytes") from None
-        if not isinstance(contents, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise PolicyError(key, f"expected str or bytes, got {type(contents).__name__}")
-        checked[name] = contents
-    return checked
+def _check_files(files: Mapping[str, Contents]) -> dict[str, bytes]:
+    if not files:
+        return {}
+    from .files import by_message
+
+    return by_message(files)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..drivers.live import ArtifactListener, Listener
     from ..policy import Policy
+    from .files import Contents
 
 __all__ = ["HISTORY_BYTES", "RUN_LIMITS", "Sandbox", "Step"]
 
@@ -44,7 +45,7 @@ class Sandbox(Sandboxed[Live], Threaded):
         *,
         inputs: Mapping[str, Any] | None = None,
         argv: Sequence[str] = (),
-        files: Mapping[str, str | bytes] | None = None,
+        files: Mapping[str, Contents] | None = None,
         preload: Sequence[str] = (),
         on_output: Listener | None = None,
         on_artifact: ArtifactListener | None = None,
@@ -59,7 +60,8 @@ class Sandbox(Sandboxed[Live], Threaded):
                 else for the whole life.
             inputs: names for its namespace, plain data.
             argv: ``sys.argv[1:]``.
-            files: contents by path relative to ``/work``.
+            files: contents by path relative to ``/work``; a ``pathlib.Path`` is a file of the
+                host's that is copied.
             preload: modules imported once and shared, as with ``run``.
             on_output: called with ``("stdout" | "stderr", bytes)`` during every run.
             on_artifact: called with each ``Artifact`` during every run.
@@ -93,6 +95,8 @@ class Sandbox(Sandboxed[Live], Threaded):
         try:
             live = self._connect(prepared, zygote, Live, began)
             self._started(live, live.start())
+            if self._first_put:
+                self._put(self._first_put)
         except BaseException:
             self._drop()
             raise

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ..drivers.live import ArtifactListener, Listener, UsageListener
     from ..result import Result
+    from .files import Contents
     from .live import Step
 
 
@@ -144,7 +145,7 @@ class Threaded(Interpreter[Live]):
         policy: None = None,
         *,
         inputs: Mapping[str, Any] | None = None,
-        files: Mapping[str, str | bytes] | None = None,
+        files: Mapping[str, Contents] | None = None,
         stdin: str | bytes | None = None,
         name: str | None = None,
         on_output: Listener | None = None,
@@ -242,6 +243,8 @@ class Threaded(Interpreter[Live]):
             with self._lock:
                 live = self._ready()
                 try:
+                    if ask.puts:
+                        self._put(ask.puts)
                     result = live.turn(*self._settle(ask))
                 except SandboxFailure as failure:
                     self._ended = str(failure)

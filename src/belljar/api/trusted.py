@@ -10,6 +10,7 @@ from ..errors import SHORTAGES, PolicyError, SetupFailed
 from ..policy import Limits, Policy
 from ..policy.limits import DAY_S, LIMITS, MIB, check_limit
 from ..wire.limits import Budget
+from .files import by_host
 from .live import RUN_LIMITS, check_shapes
 from .run import check_preload, make_order
 from .threaded import Threaded
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from ..drivers.live import ArtifactListener, Listener, Live
     from ..result import Result
+    from .files import Contents
 
 # The widest that there is where nothing but the clock is bounded, and what the host's own memory
 # takes where output and values land there.
@@ -32,6 +34,8 @@ WIDE = Limits(
     output_bytes=256 * MIB,  # the log of a long job
     value_bytes=256 * MIB,  # what fits into a message, decoded
     artifact_bytes=256 * MIB,
+    file_bytes=2**40,  # as large as the disk
+    work_bytes=2**40,
     threads=4096,  # nothing counts them; so many cores may be at work
 )
 _NOTHING = Policy()
@@ -62,7 +66,7 @@ class Trusted(Threaded):
         *,
         inputs: Mapping[str, Any] | None = None,
         argv: Sequence[str] = (),
-        files: Mapping[str, str | bytes] | None = None,
+        files: Mapping[str, Contents] | None = None,
         preload: Sequence[str] = (),
         on_output: Listener | None = None,
         on_artifact: ArtifactListener | None = None,
@@ -99,6 +103,7 @@ class Trusted(Threaded):
             raise PolicyError("preload", f"expected names, got {type(preload).__name__}")
         self._preload = check_preload(preload)
         imports = "".join(f"__import__({name!r})\n" for name in self._preload)
+        self._first_put = by_host(files or {}, _lowered(WIDE, limits))
         self._python = _check_python(python)
         self._cwd = _check_directory(cwd)
         self._own: weakref.finalize[..., Trusted] | None = None
@@ -133,11 +138,15 @@ class Trusted(Threaded):
             "keep": True,
         }
         try:
-            ends = start(self._python, self._cwd or self._make_directory())
+            directory = self._cwd or self._make_directory()
+            ends = start(self._python, directory)
+            ends.show_directory(directory, own=not self._cwd)
             order = self._first.replace(settings=settings)
             live = PlainLive(ends, order, limits, Budget(memory_bytes=limits.value_bytes))
             self._take(live, settings)
             self._started(live, live.start())
+            if self._first_put:
+                self._put(self._first_put)
         except BaseException:
             self._drop()
             raise

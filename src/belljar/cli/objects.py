@@ -15,16 +15,22 @@ from ..policy.checks import is_bunch, is_dict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from ..files import File, Saved
     from ..result import Result
 
 MAX_INT_BITS = 14_000  # 4,214 digits: int() and str() refuse more than 4,300, here and elsewhere
 
 
-def result_object(result: Result, saved: Sequence[dict[str, str]] = ()) -> str:
-    """A run that took place, as JSON and a newline; ``saved``: files of its artifacts, by type."""
+def result_object(
+    result: Result, shown: Sequence[dict[str, str]] = (), saved: Saved | None = None
+) -> str:
+    """A run that took place, as JSON and a newline.
+
+    ``shown``: files of its artifacts, by type; ``saved``: where its own files are now.
+    """
     fields = _empty(result.status)
     if fits_json(result.value):
         fields["value"] = result.value
@@ -44,10 +50,13 @@ def result_object(result: Result, saved: Sequence[dict[str, str]] = ()) -> str:
     if result.artifacts:
         from .artifacts import artifact_object
 
-        files: Sequence[dict[str, str]] = saved or [{} for _ in result.artifacts]
+        files: Sequence[dict[str, str]] = shown or [{} for _ in result.artifacts]
         pairs = zip(result.artifacts, files, strict=True)
         fields["artifacts"] = [artifact_object(artifact, paths) for artifact, paths in pairs]
     fields["usage"] = _record(result.usage)
+    if result.left is not None:
+        where: Mapping[str, str] = {} if saved is None else saved.files
+        fields["files"] = [_file(file, where.get(file.name)) for file in result.files.values()]
     fields["truncated"] = list(result.truncated)
     return _dumps(fields)
 
@@ -108,9 +117,15 @@ def _empty(status: str) -> dict[str, Any]:
         "exit_code": None,
         "denials": [],
         "artifacts": [],
+        "files": [],
         "usage": None,
         "truncated": [],
     }
+
+
+def _file(file: File, saved: str | None) -> dict[str, Any]:
+    name = file.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return {"name": name, "kind": file.kind, "size": file.size, "saved": saved}
 
 
 def _record(record: Any) -> dict[str, Any]:

@@ -224,6 +224,14 @@ FLAGS: dict[str, Flag] = {
             OUTPUT,
             "let what it prints drive the terminal: colours, and all else that escapes can do",
         ),
+        Flag(
+            "--save-files",
+            ONCE,
+            "save_files",
+            OUTPUT,
+            "write the files that it made in /work to DIR, which is new or empty",
+            "DIR",
+        ),
         Flag("--filter", SWITCH, "filter", OUTPUT, "print the system call filter as well"),
         Flag("--no-history", SWITCH, "no_history", OUTPUT, "neither read nor keep what is typed"),
     )
@@ -233,10 +241,10 @@ _POLICY = tuple(flag.dest for flag in FLAGS.values() if flag.group != OUTPUT)
 # Of a session, standard input is what is typed, and no value leaves the sandbox.
 _SESSION = tuple(dest for dest in _POLICY if dest not in ("stdin", "value"))
 
+_RUN_OUTPUT = ("artifacts", "save_files", "json", "quiet", "raw")
+
 COMMANDS: dict[str, Command] = {
-    "run": Command(
-        "run", "run a program in a sandbox", (*_POLICY, "artifacts", "json", "quiet", "raw"), True
-    ),
+    "run": Command("run", "run a program in a sandbox", (*_POLICY, *_RUN_OUTPUT), True),
     "repl": Command(
         "repl",
         "talk to a sandboxed interpreter",

@@ -13,6 +13,7 @@ from .program import ProgramError, read_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..files import Saved
     from ..result import Result
     from .artifacts import Directory
     from .options import Parsed
@@ -46,16 +47,19 @@ def run(parsed: Parsed) -> int:
 
             streams.say(failure_object(error))
         return exit_code_of(error)
+    folder = parsed.one("save_files")
     if output is None:
         from .objects import result_object
 
-        saved, code = _save(result, directory)
-        streams.say(result_object(result, saved))
+        shown, code = _save_artifacts(result, directory)
+        saved = _save(result, folder)
+        streams.say(result_object(result, shown, saved))
         if interrupted:
             raise KeyboardInterrupt
         return code or exit_code(result)
     output.finish()
-    _, code = _save(result, directory, output.in_line, "quiet" in parsed.switches)
+    _, code = _save_artifacts(result, directory, output.in_line, "quiet" in parsed.switches)
+    _save(result, folder)
     if interrupted:
         raise KeyboardInterrupt
     if result.status not in ("ok", "exited") or result.denials:
@@ -78,7 +82,7 @@ def open_directory(parsed: Parsed) -> Directory:
         raise ProgramError(f"can't write into {path!r}: {error_text(error)}") from None
 
 
-def _save(
+def _save_artifacts(
     result: Result, directory: Directory | None, in_line: bool = False, quiet: bool = True
 ) -> tuple[list[dict[str, str]], int]:
     """Write the artifacts into files and say where; the files, and an exit code other than 0."""
@@ -109,6 +113,11 @@ def _save(
 def _execute(parsed: Parsed, output: streams.Output | None) -> tuple[Result, bool]:
     """The result, and whether somebody pressed Ctrl-C meanwhile."""
     program = read_program(parsed)
+    folder = parsed.one("save_files")
+    if folder is not None:
+        from .saved import check_directory
+
+        check_directory(folder)
     from ..api.machine import Own
     from .policies import make_policy
 
@@ -131,6 +140,14 @@ def _execute(parsed: Parsed, output: streams.Output | None) -> tuple[Result, boo
         feed = make_feed(None, policy)
         take = None if output is None else output.take
         return run_own(own, policy, order, feed, take, interrupts), interrupts.asked
+
+
+def _save(result: Result, folder: str | None) -> Saved | None:
+    if folder is None:
+        return None
+    from .saved import save
+
+    return save(result, folder)
 
 
 def exit_code(result: Result) -> int:

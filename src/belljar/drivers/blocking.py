@@ -13,6 +13,7 @@ from ..engine.life import Life
 from ..errors import WorkerDied
 from ..kernel import fdpass, process
 from ..wire.control import Unpacker
+from .zygotes import Work
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,11 +83,13 @@ def run(
     *,
     on_usage: Callable[[UsageNow], object] | None = None,
     on_artifact: Callable[[Artifact], object] | None = None,
+    put: Callable[[Work], None] | None = None,
 ) -> Result:
     """Drive one guest to its end and return its result.
 
     ``began`` is when the zygote was asked for, ``requested`` when the guest was; the stages
-    count from there.  ``interrupts`` is where somebody else may ask for a soft end.
+    count from there.  ``interrupts`` is where somebody else may ask for a soft end.  ``put`` is
+    called with the guest's ``/work`` before the guest is told of its code.
 
     Raises ``SandboxFailure`` when belljar's own machinery failed.  Whatever happens, the
     guest is dead and its descriptors are closed when this returns or raises.
@@ -95,6 +98,7 @@ def run(
     try:
         loop = Loop(ends, order, limits, budget, feed, on_output, zygote, began, requested)
         loop.on_usage, loop.on_artifact = on_usage, on_artifact
+        loop.put = put
         if interrupts is None:
             return loop.run()
         with interrupts:
@@ -164,6 +168,7 @@ class Loop:
         self.sample: Sampler | None = None
         self.on_usage: Callable[[UsageNow], object] | None = None
         self.on_artifact: Callable[[Artifact], object] | None = None
+        self.put: Callable[[Work], None] | None = None
         self.usage_at = math.inf
         self.bytes_read = 0  # in this round
         self.little = 0  # rounds in a row that brought little
@@ -232,7 +237,27 @@ class Loop:
         if result.usage.stages:
             stages = {"zygote": self.zygote_s, **result.usage.stages}
             result = result.replace(usage=result.usage.replace(stages=stages))
-        return result
+        return self.with_files(result)
+
+    def with_files(self, result: Result) -> Result:
+        """The result with what the run left in ``/work``, if it left anything."""
+        work = self.ends.work
+        given: dict[str, bytes] = getattr(self.life.turn.order, "files", {})
+        if work is None or not work.watched or (not given and not work.known and work.empty):
+            return result
+        from .work import changed_in, left_by
+
+        return result.replace(left=(changed_in if self.keep else left_by)(work, given))
+
+    def put_files(self) -> None:
+        """What the host itself puts into ``/work``; it comes before the code."""
+        put, self.put = self.put, None
+        status = self.ends.status.fileno()
+        # The guest told of it before it could be ready; its words came by another way.
+        while self.ends.work is None and status in self.handlers and not self.life.done:
+            self.on_status(0)
+        if put is not None and self.ends.work is not None:
+            put(self.ends.work)
 
     def pace(self) -> float:
         """How long to rest when a guest keeps waking us for next to nothing.
@@ -478,6 +503,8 @@ class Loop:
                         os.close(fd)
                 self.start_feeding()
                 self.tell(e.Spawned(fields["at"]))
+            elif kind == "mounted":
+                self.ends.work = Work(descriptors[0])
             elif kind == "confined":
                 if self.ends.group is not None and not self.ends.group.populated:
                     self.tell(e.SpawnFailed("join_group", 0, "the guest is not in its cgroup"))
@@ -494,6 +521,8 @@ class Loop:
                 self.tell(e.Exited(**fields))
 
     def on_link(self, event: int) -> None:
+        if self.put is not None:
+            self.put_files()
         if event & select.POLLOUT:
             self.flush()
         if event & (select.POLLIN | select.POLLHUP | select.POLLERR):

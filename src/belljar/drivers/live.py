@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..result import Result, UsageNow
     from ..wire.limits import Budget
     from .blocking import Feed, Maker
-    from .zygotes import GuestEnds
+    from .zygotes import GuestEnds, Work
 
     Listener = Callable[[str, bytes], object]
     UsageListener = Callable[[UsageNow], object]
@@ -82,6 +82,11 @@ class LiveGuest:
     def waiting(self) -> bool:
         """Whether it can take a run, as far as is known; see ``look``."""
         return not self._closed and self._loop.life.waiting
+
+    @property
+    def work(self) -> Work | None:
+        """Its ``/work``; None where it has none, or is closed."""
+        return self._ends.work
 
     def look(self) -> None:
         """Take in what has happened since the last run: the guest may be gone."""

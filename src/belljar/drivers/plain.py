@@ -20,7 +20,7 @@ from ..errors import SHORTAGES, SetupFailed, WorkerDied
 from ..kernel import fdpass, process
 from .blocking import Feed, Loop, broken_off
 from .live import Live
-from .zygotes import GuestEnds
+from .zygotes import GuestEnds, Work
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,6 +63,11 @@ class PlainEnds(GuestEnds):
         # as far as wait4(2) tells.
         self._our_peak = _our_peak()
         _open.add(self)
+
+    def show_directory(self, path: str, *, own: bool) -> None:
+        """Where it works, for the host's own hands; ``own``: nobody else works there."""
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        self.work = Work(os.open(path, flags), watched=own)
 
     def saw(self, peak_bytes: int) -> None:
         """What it held at most, as far as was seen while it lived."""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..wire.limits import Budget
     from .blocking import Feed
     from .live import Drive, Listener, Listeners
-    from .zygotes import GuestEnds, Zygote
+    from .zygotes import GuestEnds, Work, Zygote
 
 _WRITE_BYTES = 4096  # PIPE_BUF: a pipe that is writable takes so much at once, see pipe(7)
 
@@ -187,6 +187,7 @@ async def run(
     *,
     on_usage: Callable[[UsageNow], object] | None = None,
     on_artifact: Callable[[Artifact], object] | None = None,
+    put: Callable[[Work], None] | None = None,
     started: Callable[[], object],
 ) -> Result:
     """``blocking.run`` for a task.  ``started`` is called when the guest has the code.
@@ -197,7 +198,7 @@ async def run(
     loop = None
     try:
         loop = TaskLoop(ends, order, limits, budget, feed, on_output, zygote, began, requested)
-        loop.on_usage, loop.on_artifact = on_usage, on_artifact
+        loop.on_usage, loop.on_artifact, loop.put = on_usage, on_artifact, put
         rest_s, waiting = 0.0, True
         while not loop.done:
             rest_s = loop.go_on(await loop.wait(rest_s, math.inf))

@@ -23,6 +23,7 @@ from ..wire.errors import RemoteError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from ..kernel.cgroups import Group
@@ -31,7 +32,32 @@ if TYPE_CHECKING:
 START_S = 60.0  # two starts of Python from a cold and busy disk; no guest is waiting yet
 _GONE_MS = 1000  # from the end of its descriptors to its own: the kernel takes down namespaces
 _ERROR_BYTES = 4096  # of what a zygote that cannot start says; the last lines tell
+_EMPTY_BYTES = 40  # what a tmpfs says of an empty directory: two names of 20
 _SIGNALS = [number for number in range(1, 32) if number not in (9, 19)]  # but KILL and STOP
+
+
+class Work:
+    """A descriptor of a guest's ``/work``.  The files there last as long as this object.
+
+    What: closed when nobody refers to it any more.  Because: results and sandboxes share it, and
+    a number that one of them closed could be another file when the next one reads.
+    ``known`` are the files that were there when the last run ended, in a guest that stays;
+    see ``drivers.work``.  ``watched``: whether it is the guest's own, so that what changes there
+    is what a run has changed.
+    """
+
+    def __init__(self, fd: int, *, watched: bool = True) -> None:
+        self.fd = fd
+        self.watched = watched
+        self.known: dict[str, Any] | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is in it.  A no may be wrong; a yes is not."""
+        return os.fstat(self.fd).st_size == _EMPTY_BYTES
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        close(self.fd)
 
 
 class GuestEnds:
@@ -53,6 +79,7 @@ class GuestEnds:
         self.pidfd: int | None = None
         self.figures: int | None = None  # its /proc/PID/status, of a guest that stays
         self.group: Group | None = None
+        self.work: Work | None = None
 
     def close(self) -> None:
         """Let go of the guest.  The zygote kills a guest whose status nobody holds."""
@@ -66,6 +93,7 @@ class GuestEnds:
         self.link.close()
         for name in ("stdin", "stdout", "stderr", "pidfd", "figures"):
             self.close_one(name)
+        self.work = None
 
     def close_one(self, name: str) -> None:
         """Close one descriptor by its name, once."""

@@ -198,6 +198,7 @@ class Zygote:
                     self.proc,
                     parent,
                     _GROUP_FD if group else -1,
+                    lambda work: fdpass.send(reports, pack("mounted"), [work]),
                 )
                 confinement.apply(fields["steps"])
             except StepFailed as failed:
