@@ -8,7 +8,9 @@ against each other, tracebacks included.
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -338,8 +340,6 @@ def test_history_and_replay_cross_the_kinds() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bound", ["idle_s", "lifetime_s"])
 def test_it_is_closed_when_its_time_is_over(kind: str, bound: str) -> None:
-    import time
-
     with KINDS[kind](**{bound: 0.3}) as made:
         while not made.closed:
             time.sleep(0.02)
@@ -368,3 +368,41 @@ def test_a_bad_argument_of_a_run_is_named(kind: str, arguments: Any, key: str) -
             made.run("1", **arguments)
         assert caught.value.key == key
         assert made.run("1").value == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_says_why_it_has_ended(kind: str) -> None:
+    with KINDS[kind]() as made:
+        assert made.ended == ""
+        made.run("import os, time\npid = os.getpid()")
+        made.run("time.sleep(60)", wall_s=0.1)
+        assert made.ended == "it ended at its limit wall"
+        made.reset()
+        assert made.ended == ""
+        made.run("import os; os._exit(3)")
+        assert made.ended == "it ended with exit code 3"
+        made.reset()
+    assert made.ended == "it was closed"
+
+
+def test_it_is_seen_that_somebody_has_ended_it() -> None:
+    with Trusted() as made:
+        os.kill(made.run("import os; os.getpid()").value, 9)
+        until = time.monotonic() + 20
+        while not made.ended and time.monotonic() < until:
+            time.sleep(0.01)
+        assert made.ended == "it ended between two runs; somebody killed it"
+        assert not made.closed
+
+
+def test_asked_by_what_the_run_calls_it_has_not_ended(interpreter: Sandbox | Trusted) -> None:
+    said: list[str] = []
+    interpreter.run("print()", on_output=lambda *_: said.append(interpreter.ended))
+    assert said == [""]
+
+
+def test_an_interactive_run_shows_values_inside(interpreter: Sandbox | Trusted) -> None:
+    result = interpreter.run("object", interactive=True)
+    assert (result.value, result.stdout) == (None, "<class 'object'>\n")
+    assert interpreter.run("_ is object", interactive=True).stdout == "True\n"
+    assert interpreter.run("1").value == 1

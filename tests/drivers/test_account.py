@@ -350,3 +350,29 @@ def test_a_signal_reaches_the_others_of_the_guest_and_nobody_else(
     while "T" in {state(pid) for pid in others} and time.monotonic() < until:
         time.sleep(0.01)
     assert "T" not in {state(pid) for pid in others}
+
+
+@pytest.mark.parametrize(
+    ("states", "pending", "stopped"),
+    [
+        ("T", 0, True),
+        ("TtZX", 0, True),
+        ("R", 1 << 18, False),
+        ("TS", 0, False),
+        ("D", 1 << 18, True),
+        ("D", 1 << 17, False),  # made meanwhile: nobody has told it
+        ("DT", 0, True),
+        ("DZ", 0, False),
+    ],
+)
+def test_M1_who_is_in_the_kernel_stops_only_when_told(
+    monkeypatch: pytest.MonkeyPatch, states: str, pending: int, stopped: bool
+) -> None:
+    def read(path: str) -> bytes:
+        if path == "/proc/7/status":
+            return b"SigPnd:\t0000000000000000\nShdPnd:\t%016x\n" % pending
+        return b"1 (a) b) %c 1 2" % states[int(path.split("/")[4])].encode()
+
+    monkeypatch.setattr(account, "_threads", lambda _pid: range(len(states)))
+    monkeypatch.setattr(account, "_read", read)
+    assert account._stopped(7) is stopped

@@ -184,15 +184,8 @@ class Talk:
 
     def _there(self) -> bool:
         """Whether there is an interpreter, if need be a fresh one; says so then."""
-        from ..errors import SandboxFailure
-
         self._output.finish()
-        try:
-            if not self._session.lost(self._output.take):
-                return True
-        except (SandboxFailure, OSError) as error:
-            self._tell(describe_failure(error))
-        return self._replace() is None
+        return not self._session.ended or self._replace() is None
 
     def _replace(self) -> int | None:
         """Start a fresh interpreter; the exit code, if there is none to be had."""

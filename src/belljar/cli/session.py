@@ -1,20 +1,19 @@
 """The live guest of ``belljar repl``.
 
-What: a ``Sandbox`` that runs one statement at a time as Python's own prompt does, and says of
-itself whether it is still there.  Because: the value of an expression is shown inside, by the
-guest's ``sys.displayhook``, so that one which cannot cross is shown as well.  Then: nothing of
-a session but text reaches the host.
+What: a ``Sandbox`` that runs one statement at a time as Python's own prompt does.  Because:
+the value of an expression is shown inside, by the guest's ``sys.displayhook``, so that one which
+cannot cross is shown as well.  Then: nothing of a session but text reaches the host.
 """
 
 from __future__ import annotations
 
 from ..api.sandbox import Sandbox
-from ..errors import ClosedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..errors import ClosedError
     from ..result import Result
 
 _REMEDY = "; reset() starts"  # how a Sandbox goes on, in the words of Python
@@ -31,17 +30,6 @@ class Session(Sandbox):
         if self._live is not None:
             self._live.hear_signals()
         return self.run(source, name=name, on_output=on_output, interactive=True)
-
-    def lost(self, on_output: Callable[[str, bytes], object]) -> str:
-        """Why there is no interpreter any more; empty while there is one.
-
-        Raises: as ``run``, but for ``ClosedError``.
-        """
-        try:
-            self.run("", name="<look>", on_output=on_output)
-        except ClosedError as error:
-            return reason(error)
-        return ""
 
 
 def reason(error: ClosedError) -> str:

@@ -342,12 +342,29 @@ def _threads(pid: int) -> list[int]:
 
 
 def _stopped(pid: int) -> bool:
-    """Whether every thread is stopped, dead, or will stop as soon as it leaves the kernel (D)."""
+    """Whether every thread is stopped or dead, or will stop as soon as it leaves the kernel (D).
+
+    That it will is only known where it has been told: of a process that was made meanwhile, and
+    waits in the kernel, it is not.
+    """
+    in_kernel = stands = False
     for task in _threads(pid):
         fields = _read(f"/proc/{pid}/task/{task}/stat").rpartition(b")")[2].split()
-        if fields and fields[0] not in (b"T", b"t", b"D", b"Z", b"X"):
+        state = fields[0] if fields else b"X"
+        if state == b"D":
+            in_kernel = True
+        elif state in (b"T", b"t"):
+            stands = True  # and with it the whole process will
+        elif state not in (b"Z", b"X"):
             return False
-    return True
+    return not in_kernel or stands or _stop_pending(pid)
+
+
+def _stop_pending(pid: int) -> bool:
+    for line in _read(f"/proc/{pid}/status").splitlines():
+        if line.startswith(b"ShdPnd:"):
+            return bool(int(line[7:], 16) >> (process.SIGSTOP - 1) & 1)
+    return True  # it has ended
 
 
 def _resident(task: int) -> int | None:
