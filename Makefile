@@ -23,7 +23,7 @@ run: .venv/ready .venv/examples
 test: .venv/ready lint
 	$(BIN)/python -m pytest -q -m "not long" -n 2 --dist loadfile
 
-test-all: .venv/ready .venv/examples .venv/fuzzer lint
+test-all: .venv/ready .venv/examples .venv/values .venv/fuzzer lint
 	BELLJAR_FUZZ_SECONDS=$(LONG_SECONDS) BELLJAR_SOAK_RUNS=$(SOAK_RUNS) $(BIN)/python -m pytest -q
 
 lint: .venv/ready
@@ -58,6 +58,12 @@ goldens: .venv/ready
 .venv/examples: .venv/ready
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --group examples \
 	|| echo "NumPy and Matplotlib cannot be installed here; the gallery leaves their program out"
+	@touch $@
+
+# Libraries whose arrays and tables can be values.
+.venv/values: .venv/ready
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --group values \
+	|| echo "pandas, polars, pyarrow and others cannot be installed here; their tests are skipped"
 	@touch $@
 
 # The coverage-guided fuzzer has wheels for some versions of Python only.

@@ -16,6 +16,7 @@ from pathlib import Path
 import belljar
 from belljar import Policy
 
+from . import arrays
 from .measure import Figure, in_turn
 from .plain import Plain
 
@@ -82,6 +83,7 @@ def figures(turns: int, folder: Path) -> list[Figure]:
     ]
     rows.append(live_call(turns))
     rows.append(compute(turns))
+    rows += arrays.rows(turns)
     return rows
 
 

@@ -64,7 +64,7 @@ def test_inputs_that_are_no_names(name: object) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        object(), lambda: 1, int, open, ValueError(), range(3), memoryview(b"x"), [object()],
+        object(), lambda: 1, int, open, ValueError(), range(3), zip(), [object()],
         {"a": {"b": [{1: object()}]}}, iter([]), ...,
     ],
 )  # fmt: skip
@@ -80,7 +80,7 @@ def test_inputs_that_are_too_deep_or_too_large() -> None:
         deep = [deep]
     cycle: list[Any] = []
     cycle.append(cycle)
-    for value in (deep, cycle, bytes(40 * 2**20), [0] * 2_000_000, {"a": "x" * 60_000_000}):
+    for value in (deep, cycle, [0] * 2_000_000, {"a": "x" * 60_000_000}):
         with pytest.raises(PolicyError) as caught:
             belljar.run("1", inputs={"x": value})
         assert caught.value.key == "inputs.x"
@@ -89,7 +89,7 @@ def test_inputs_that_are_too_deep_or_too_large() -> None:
 def test_inputs_that_are_too_large_together() -> None:
     """Each would cross alone."""
     with pytest.raises(PolicyError) as caught:
-        belljar.run("1", inputs={f"x{n}": bytes(8 * 2**20) for n in range(6)})
+        belljar.run("1", inputs={f"x{n}": "x" * (8 * 2**20) for n in range(6)})
     assert caught.value.key.startswith("inputs")
 
 

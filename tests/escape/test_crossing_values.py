@@ -67,7 +67,6 @@ CANNOT = {
     "generator": "(i for i in [1])",
     "frame": "__import__('sys')._getframe()",
     "exception": "ValueError(1)",
-    "memoryview": "memoryview(b'x')",
     "file": "open('/dev/null')",
     "range": "range(5)",
     "lock": "__import__('threading').Lock()",

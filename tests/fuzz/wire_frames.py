@@ -37,6 +37,7 @@ _EVENT_BYTES = 4 * BUDGET.frame_bytes + 128 * 2**10
 PROMISE = 2 * max(_EVENT_BYTES, BUDGET.memory_bytes) + 3 * BUDGET.frame_bytes + 250 * PIECE
 
 RUN, CLOSE, READY, DENIED, FINISHED, ARTIFACT = 0x01, 0x02, 0x81, 0x82, 0x83, 0x85
+POUR, TAKEN, ROOM, HOLD = 0x09, 0x0A, 0x8A, 0x8B
 
 
 # ---------------------------------------------------------------------- an encoder that lies
@@ -121,7 +122,7 @@ class Liar:
             return self.head(heads, len(parts)) + b"".join(parts)
         plain = encode(value)
         if self.lie():
-            code = self.rng.choice([0, 1, 4, 10, 11, 13, 127, 128, 255])
+            code = self.rng.choice([0, 1, 4, 10, 11, 13, 14, 15, 16, 127, 128, 255])
             return self.extension(code, plain[-self.rng.randint(1, 20) :])
         return plain
 
@@ -197,6 +198,7 @@ def _value(rng: random.Random, depth: int, *, plain: bool = False) -> Any:
             *(2**64, -(2**200), 1j, "\ud800", datetime.date(2024, 2, 29), datetime.time(1, 2)),
             *(datetime.datetime(2024, 1, 1, tzinfo=zone), zone, datetime.timedelta(-1, 5, 7)),
             *(Decimal("-1.5E+7"), Decimal("NaN"), Fraction(-1, 3), uuid.UUID(int=2**100)),
+            *(bytearray(b"ab" * 9), memoryview(b"cd"), bytearray()),
         ]
     return rng.choice(scalars)
 
@@ -242,8 +244,15 @@ def _fields(rng: random.Random, kind: int, run_id: int) -> list[Any]:
             3 if outcome == "exited" else None,
             ["message"],
         ]
-    if kind == CLOSE:
+    if kind in (CLOSE, ROOM):
         return []
+    if kind == TAKEN:
+        return [run_id, rng.random() < 0.5]
+    sizes = [rng.choice([65_537, 2**20, 2**40]) for _ in range(rng.choice([1, 1, 3, 1024]))]
+    if kind == POUR:
+        return [sizes]
+    if kind == HOLD:
+        return [run_id, [rng.randrange(2**64) for _ in sizes], sizes]
     inputs = {f"i{n}": _value(rng, 3) for n in range(rng.randint(0, 4))}
     files = {"f": b"x" * rng.randint(0, 99)}
     return [run_id, text, "main.py", inputs, ["a", text], True, files, {"s": _value(rng, 2)}, False]
@@ -259,12 +268,15 @@ def stream(rng: random.Random, role: str) -> bytes:
             + [rng.choice([DENIED, ARTIFACT]) for _ in range(rng.choice([0, 1, 3, 17]))]
             + [FINISHED]
         )
+        kinds[-1:-1] = rng.choice([[], [], [HOLD]])
     else:
-        kinds = rng.choice([[RUN], [RUN, RUN], [CLOSE], [RUN, CLOSE]])
+        kinds = rng.choice([[RUN], [RUN, RUN], [CLOSE], [RUN, CLOSE], [POUR], [POUR, RUN]])
     if liar.lie():
         rng.shuffle(kinds)
     if liar.lie():
-        kinds.append(rng.choice([RUN, CLOSE, READY, DENIED, ARTIFACT, FINISHED]))
+        kinds.append(
+            rng.choice([RUN, CLOSE, READY, DENIED, ARTIFACT, FINISHED, POUR, TAKEN, ROOM, HOLD])
+        )
     frames: list[bytes] = []
     for kind in kinds:
         fields = _fields(rng, kind, run_id)

@@ -168,7 +168,7 @@ class Stamp(datetime.datetime):
         ({(1, object): 0}, "value key ...[1]"),
         ({object: 0}, "value key ..."),
         ([frozenset({len})], "value[0] element"),
-        ([bytearray(b"x")], "value[0]"),
+        ([iter(b"x")], "value[0]"),
         ([Stamp(2024, 1, 1)], "value[0]"),
         ([datetime.datetime(2024, 1, 1, tzinfo=type("Z", (datetime.tzinfo,), {})())], "value[0]"),
     ],

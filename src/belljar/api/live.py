@@ -22,10 +22,10 @@ from ..policy.limits import LIMITS
 from ..wire.errors import NotConvertible, TooLarge
 from ..wire.events import Call, Run
 from ..wire.limits import MESSAGE, NAME_CHARS, Budget
-from ..wire.values import decode, encode
 from . import machine
 from .files import WorkFiles, by_host, no_work, put
 from .run import check_preload, make_feed, make_order, request_guest
+from .values import copy, measure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -422,9 +422,13 @@ class Interpreter(WorkFiles, _Of["Guest"]):
         for name in ("inputs", "files", "args", "kwargs"):
             part = getattr(step, name)
             if part:
-                made: Any = encode(part, MESSAGE)
-                size += len(made)
-                copies[name] = decode(made, MESSAGE)
+                made = copy(part, MESSAGE, HISTORY_BYTES)
+                if made is None:
+                    self._forgotten = True
+                    self._steps.clear()
+                    return
+                copies[name], more = made
+                size += more
         self._steps_bytes += size
         if self._steps_bytes > HISTORY_BYTES:
             self._forgotten = True
@@ -576,7 +580,7 @@ def _check_name(key: str, name: str, *, dotted: bool) -> None:
 def _check_size(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
     most = MESSAGE.replace(frame_bytes=MESSAGE.frame_bytes - _ROOM_FOR_THE_REST)
     try:
-        encode([list(args), dict(kwargs)], most)
+        measure([list(args), dict(kwargs)], most)
     except TooLarge as error:
         raise PolicyError("args", str(error)) from None
     except NotConvertible:
@@ -585,6 +589,6 @@ def _check_size(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
 
 def _check_value(key: str, value: object) -> None:
     try:
-        encode(value, Budget())
+        measure(value, Budget())
     except NotConvertible as error:
         raise PolicyError(key, str(error)) from None

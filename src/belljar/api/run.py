@@ -11,8 +11,8 @@ from ..policy import Policy
 from ..wire.errors import NotConvertible
 from ..wire.events import Run
 from ..wire.limits import ARGUMENTS, MESSAGE, NAME_CHARS, Budget
-from ..wire.values import encode
 from . import machine
+from .values import measure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -306,7 +306,7 @@ def _check_size(order: Run) -> None:
     sizes: dict[str, int] = {}
     for key, part in parts.items():
         try:
-            sizes[key] = len(encode(part, MESSAGE))
+            sizes[key] = measure(part, MESSAGE)
         except NotConvertible as error:
             raise PolicyError(key, error.reason) from None
     most = MESSAGE.frame_bytes - _ROOM_FOR_THE_REST
@@ -365,7 +365,7 @@ def _check_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
                 f"inputs.{name}", "names that start with two underscores belong to Python"
             )
         try:
-            encode(value, Budget())
+            measure(value, Budget())
         except NotConvertible as error:
             raise PolicyError(f"inputs.{name}", str(error)) from None
     return inputs

@@ -18,7 +18,7 @@ from .zygotes import Work
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from ..artifact import Artifact
     from ..engine.life import Order
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 
 _PIECE = 1 << 16  # one pipe's capacity
+_LARGEST = 1 << 20  # to be sent at a time; the kernel takes what it has room for
 _LITTLE = 512  # bytes: several lines of text
 _PATIENCE = 64  # rounds: more lines in a row than a person reads
 _REST_S = 0.001
@@ -155,7 +156,7 @@ class Loop:
         self.ends = ends
         self.feed = feed
         self.on_output = on_output
-        self.outgoing = bytearray()
+        self.outgoing: list[Any] = []  # bytes and views of them, in order
         # Of functions of the application's, for later, where they are not called at once.
         self.calls: list[tuple[Callable[..., object], tuple[object, ...]]] = []
         self.clock: int | None = None
@@ -279,8 +280,14 @@ class Loop:
         """Do what the engine says, in order."""
         for instruction in instructions:
             if isinstance(instruction, e.Send):
-                self.outgoing += instruction.data
+                self.outgoing.append(instruction.data)
                 self.flush()
+            elif isinstance(instruction, e.Pour):
+                self.outgoing += instruction.pieces
+            elif isinstance(instruction, e.Fetch):
+                from .bulk import fetch
+
+                self.tell(e.Fetched(fetch(self.ends.pidfd, instruction.stretches)))
             elif isinstance(instruction, e.Kill):
                 self.ends.kill()
             elif isinstance(instruction, e.Deliver):
@@ -561,10 +568,13 @@ class Loop:
         """Write what is due to the link, as far as it takes it."""
         fd = self.ends.link.fileno()
         while self.outgoing:
+            first = self.outgoing[0]
             try:
-                del self.outgoing[
-                    : self.ends.link.send(self.outgoing[:_PIECE], _socket.MSG_NOSIGNAL)
-                ]
+                sent = self.ends.link.send(first[:_LARGEST], _socket.MSG_NOSIGNAL)
+                if sent < len(first):
+                    self.outgoing[0] = memoryview(first)[sent:]
+                else:
+                    del self.outgoing[0]
             except BlockingIOError:
                 self.poll.modify(fd, select.POLLIN | select.POLLOUT)
                 return

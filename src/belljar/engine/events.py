@@ -6,6 +6,8 @@ from .._record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..artifact import Artifact
 
 # --- events: facts from the kernel and from the zygote -------------------------------------
@@ -77,6 +79,12 @@ class LinkClosed(Record):
     """The guest closed its end of the link, or ended."""
 
 
+class Fetched(Record):
+    """The answer to ``Fetch``: a buffer of our own for each stretch; None: it cannot be read."""
+
+    buffers: tuple[Any, ...] | None
+
+
 class Output(Record):
     """Bytes of a standard stream: hostile."""
 
@@ -132,6 +140,21 @@ class Send(Record):
     """Write these bytes to the guest's link."""
 
     data: bytes
+
+
+class Pour(Record):
+    """Write these to the guest's link as they are, before what is sent next."""
+
+    pieces: tuple[Any, ...]
+
+
+class Fetch(Record):
+    """Copy these stretches of the guest's memory, address and size, and tell ``Fetched`` at once.
+
+    What it names is hostile; what it may cost has been checked.
+    """
+
+    stretches: tuple[tuple[int, int], ...]
 
 
 class Kill(Record):
@@ -203,6 +226,7 @@ if TYPE_CHECKING:
         | ZygoteGone
         | LinkData
         | LinkClosed
+        | Fetched
         | Output
         | OutputClosed
         | Tick
@@ -212,6 +236,8 @@ if TYPE_CHECKING:
     )
     Instruction = (
         Send
+        | Pour
+        | Fetch
         | Kill
         | Notify
         | Collect

@@ -14,7 +14,8 @@ from ..errors import SHORTAGES, SandboxFailure, SetupFailed, WorkerDied
 from ..result import LimitHit, Result
 from ..wire.connection import Connection
 from ..wire.errors import RemoteError
-from ..wire.events import Artifact, Close, Denied, Finished, Ready, Run
+from ..wire.events import Artifact, Close, Denied, Finished, Hold, Ready, Room, Run, Taken
+from . import bulk
 from . import events as e
 from .throttle import PIECE_BYTES, Throttles
 from .turn import MOST_DENIALS, SIGKILL, End, Turn
@@ -217,6 +218,8 @@ class Life:
             self._marks["confined"] = event.at
         elif isinstance(event, e.Collected):
             return self._take_collected(event, now)
+        elif isinstance(event, e.Fetched):
+            return self._take_fetched(event)
         elif isinstance(event, e.Counted):
             self._counted = event
         elif isinstance(event, e.Exited):
@@ -411,6 +414,16 @@ class Life:
                     instructions.append(e.Present(shown))
             elif isinstance(event, Finished):
                 instructions += self._take_finished(event, now)
+            elif isinstance(event, Room):
+                pieces, self.turn.outgoing = bulk.pieces_of(self.turn.outgoing), None
+                instructions += [e.Pour(pieces), e.Send(self._connection.kept_back())]
+            elif isinstance(event, Hold):
+                if sum(event.sizes) > self.turn.budget.memory_bytes:
+                    self._violation = "the guest holds a value over its limit value_bytes"
+                    return [*instructions, *self._kill(now)]
+                if not self._settling:
+                    stretches = zip(event.addresses, event.sizes, strict=True)
+                    instructions.append(e.Fetch(tuple(stretches)))
         return instructions
 
     def _hand_over(self, now: float) -> list[e.Instruction]:
@@ -422,7 +435,15 @@ class Life:
             limits.cpu_cores, limits.output_bytes_per_s, self._most_cores, now
         )
         self._plan_cpu_check(now)
-        return [e.Send(self._connection.send(turn.order))]
+        turn.outgoing = bulk.outgoing_for(turn.order)
+        return [e.Send(self._connection.send(turn.order, turn.outgoing))]
+
+    def _take_fetched(self, event: e.Fetched) -> list[e.Instruction]:
+        self.turn.fetched = event.buffers or ()
+        if self._connection.state != "RUNNING":
+            return []  # it did not wait for the answer
+        taken = Taken(self.turn.order.run_id, event.buffers is not None)
+        return [e.Send(self._connection.send(taken))]
 
     def _take_finished(self, event: Finished, now: float) -> list[e.Instruction]:
         if self._settling:

@@ -12,14 +12,18 @@ import math
 from .._record import Record
 from ..errors import GuestProtocolError
 from ..result import Denial, ErrorText, LimitHit, Result, Usage
+from ..wire.bulk import Incoming
 from ..wire.errors import RemoteError
 from ..wire.values import decode
 from . import events as e
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..artifact import Artifact
     from ..policy import Limits
+    from ..wire.bulk import Outgoing
     from ..wire.events import Artifact as Shown
     from ..wire.events import Denied, Finished
     from ..wire.limits import Budget
@@ -83,6 +87,8 @@ class Turn:
         self.output_bytes = 0
         self.truncated: list[str] = []
         self.finished: Finished | None = None
+        self.outgoing: Outgoing | None = None  # what the order left out of its frame
+        self.fetched: tuple[Any, ...] = ()  # what belongs to the value
         self.denials: list[Denial] = []
         self.artifacts: list[Artifact] = []
         self.artifact_bytes = 0
@@ -169,8 +175,9 @@ class Turn:
         """The value and, where there is none that could cross, why."""
         if finished.value is None:
             return None, finished.value_error
+        fetched, self.fetched = self.fetched, ()
         try:
-            return decode(finished.value, self.budget), None
+            return decode(finished.value, self.budget, Incoming(fetched)), None
         except RemoteError as error:
             return None, str(error)
 

@@ -15,10 +15,11 @@ import sys
 
 from ..wire import late
 from ..wire.connection import Connection
-from ..wire.events import Call, Close, Denied, Ready, Run
+from ..wire.events import Call, Close, Denied, Hold, Pour, Ready, Room, Run, Taken
 from ..wire.limits import Budget
 from . import (
     artifacts,
+    bulk,
     bytecode,
     denials,
     ending,
@@ -38,6 +39,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
+
+    from ..wire.bulk import Outgoing as Parts
 
 _READ_BYTES = 1 << 16
 _PATH = "/usr/bin:/bin"
@@ -78,6 +81,7 @@ def prepare(
     for name in standins.ONE_THREAD:
         os.putenv(name, "1")
     late.load()
+    late.arrays().missing = execute.missing
     sys.dont_write_bytecode = True
     imports.hide_what_we_loaded(fresh)
     public = public_module(type(sys))
@@ -197,6 +201,12 @@ def serve(link: int, read: Callable[[int, int], bytes] = os.read) -> int:
         for event in connection.receive_data(memoryview(data)):
             if isinstance(event, Close):
                 return 0
+            if isinstance(event, Pour):
+                outgoing.speak(Room())
+                poured = bulk.receive(link, event.sizes)
+                if poured is None:
+                    return 0
+                connection.expect(poured)
             if not isinstance(event, (Run, Call)):
                 continue
             if budget is None:
@@ -206,7 +216,12 @@ def serve(link: int, read: Callable[[int, int], bytes] = os.read) -> int:
                 budget = _settle_again(event.settings)
             most_bytes = event.settings.get("artifact_bytes", most_bytes)
             artifacts.begin(outgoing.speak, event.run_id, most_bytes)
-            finished = execute.run(event, budget, keep)
+            run_id = event.run_id
+
+            def hold(parts: Parts, run_id: int = run_id) -> bool:
+                return outgoing.mine and _hold(link, connection, outgoing, run_id, parts, read)
+
+            finished = execute.run(event, budget, keep, hold)
             status = finished.exit_code or (1 if finished.outcome == "raised" else 0)
             if not outgoing.mine:
                 # A fork that went on to the end of the program: it is not the run.
@@ -229,6 +244,25 @@ def serve(link: int, read: Callable[[int, int], bytes] = os.read) -> int:
             if finished.error is not None:
                 _imports.drop_refused()
             imports.restrict()
+
+
+def _hold(
+    link: int,
+    connection: Connection,
+    outgoing: Outgoing,
+    run_id: int,
+    parts: Parts,
+    read: Callable[[int, int], bytes],
+) -> bool:
+    """Let the host copy large parts of the value; whether it has."""
+    outgoing.speak(Hold(run_id, bulk.addresses(parts), tuple(parts.sizes)))
+    while True:
+        data = read(link, _READ_BYTES)
+        if not data:
+            raise SystemExit(0)
+        for event in connection.receive_data(memoryview(data)):
+            if isinstance(event, Taken):
+                return event.whole
 
 
 def _settle_again(settings: Mapping[str, Any]) -> Budget:

@@ -16,6 +16,7 @@ import mmap
 import os
 import sys
 
+from ..wire.bulk import Outgoing
 from ..wire.errors import NotConvertible
 from ..wire.events import Finished, Run
 from ..wire.values import encode
@@ -43,13 +44,20 @@ _begun = False
 _prompted = False  # whether there was a statement of a prompt
 _loops: Any = None  # the asyncio.Runner of runs that others follow
 _futures = 0  # what interactive runs have imported from __future__
+missing: list[str] = []  # what the inputs of the next run need and is not to be had
 _RESERVE_BYTES = 1 << 20  # a traceback of a thousand frames, as text
 
 
-def run(order: Run | Call, budget: Budget, keep: bool = False) -> Finished:
+def run(
+    order: Run | Call,
+    budget: Budget,
+    keep: bool = False,
+    hold: Callable[[Outgoing], bool] | None = None,
+) -> Finished:
     """Carry out one run and say how it ended.  Never raises.
 
-    ``keep``: others may follow, in the same namespace.
+    ``keep``: others may follow, in the same namespace.  ``hold`` has the host copy the large
+    parts of the value.
     """
     reserve = _reserve()
     value: object = None
@@ -61,6 +69,7 @@ def run(order: Run | Call, budget: Budget, keep: bool = False) -> Finished:
         try:
             try:
                 ending.begin()
+                _check_missing()
                 _feed(order)
                 if isinstance(order, Run):
                     _begin(order, module, keep)
@@ -99,7 +108,7 @@ def run(order: Run | Call, budget: Budget, keep: bool = False) -> Finished:
         return Finished(run_id=order.run_id, outcome="raised", error=error)
     if exit_code is not None:
         return Finished(run_id=order.run_id, outcome="exited", exit_code=exit_code)
-    encoded, trouble = _encode(value, budget)
+    encoded, trouble = _encode(value, budget, hold)
     return Finished(order.run_id, "ok", encoded, trouble)
 
 
@@ -350,9 +359,27 @@ def _flush() -> None:
             del exception
 
 
-def _encode(value: object, budget: Budget) -> tuple[Any, str | None]:
+def _check_missing() -> None:
+    """Whether the values that came with the order could be made."""
+    if not missing:
+        return
+    names = {*missing}
+    missing.clear()
+    if "memory" in names:
+        raise MemoryError("there is no memory for the inputs")
+    name = names.pop()
+    raise ModuleNotFoundError(f"an input needs {name}, which cannot be imported here", name=name)
+
+
+def _encode(
+    value: object, budget: Budget, hold: Callable[[Outgoing], bool] | None
+) -> tuple[Any, str | None]:
     try:
-        return encode(value, budget), None
+        outgoing = Outgoing(budget.memory_bytes) if hold is not None else None
+        encoded = encode(value, budget, outgoing)
+        if outgoing is not None and outgoing.pieces and hold is not None and not hold(outgoing):
+            encoded = encode(value, budget)
+        return encoded, None
     except NotConvertible as error:
         size = f"{budget.memory_bytes} bytes of memory"
         return None, f"{error}, the limit value_bytes" if size in error.reason else str(error)

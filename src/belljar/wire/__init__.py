@@ -7,7 +7,9 @@ files run on the host and inside the guest, and import nothing but small C modul
 limits      budgets, what a decoded value costs, caps on texts
 errors      whose fault it was
 values      the closed set of types, as MessagePack (``encoder``, ``decoder``; ``scalars``: those
-            it has no type for; ``keys``: dictionary keys chosen to make the host slow)
+            it has no type for; ``keys``: dictionary keys chosen to make the host slow;
+            ``records``: what is plain data in other clothes; ``arrays``, ``tables``)
+bulk        large parts, which go beside their value
 frames      length, kind, payload
 schema      field types as data;  events: the nouns;  states: the legal order of them
 connection  the four put together

@@ -13,7 +13,7 @@ from __future__ import annotations
 from .decoder import decode
 from .encoder import encode
 from .errors import LocalError, RemoteError
-from .events import KINDS
+from .events import KINDS, Pour
 from .frames import FrameDecoder, encode_frame
 from .limits import ARTIFACTS_PER_RUN, DENIALS_PER_RUN, MESSAGE, Budget
 from .schema import Mismatch, check_field
@@ -23,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .bulk import Incoming, Outgoing
     from .decoder import UntrustedBytes
     from .events import Event, Kind, Role
     from .states import State
@@ -52,6 +53,9 @@ class Connection:
         "_budgets",
         "_denials",
         "_frames",
+        "_held",
+        "_incoming",
+        "_kept_back",
         "_role",
         "_run_id",
         "_state",
@@ -67,6 +71,9 @@ class Connection:
         self._run_id = 0  # of the run at hand, or the last one
         self._denials = 0  # in the run at hand
         self._artifacts = 0  # likewise
+        self._held = 0  # Holds that are not Taken: 0, 1, and 2 when that was all of the run
+        self._incoming: Incoming | None = None  # of the next frame with user data
+        self._kept_back: tuple[bytes, str, Event] | None = None
         self._frames = self._new_frames()
 
     def _new_frames(self) -> FrameDecoder:
@@ -88,8 +95,11 @@ class Connection:
         """Where the conversation stands; ``states`` has the table."""
         return self._state
 
-    def send(self, command: Event) -> bytes:
+    def send(self, command: Event, outgoing: Outgoing | None = None) -> bytes:
         """The bytes that say so to the peer.
+
+        Where ``outgoing`` has pieces afterwards, the bytes announce them: when ``Room`` has
+        come, the peer is to be sent the pieces and then what ``kept_back`` gives.
 
         Raises ``LocalError`` when this role may not send it now, or when a field is not what
         the schema says; ``NotConvertible`` for an input that cannot cross.  After either the
@@ -109,10 +119,28 @@ class Connection:
         except Mismatch as mismatch:
             raise LocalError(f"{name}: {mismatch}") from None
         budget = self._budgets[kind.number]
-        frame = encode_frame(kind.number, encode(fields, budget), budget.frame_bytes)
+        frame = encode_frame(kind.number, encode(fields, budget, outgoing), budget.frame_bytes)
+        if outgoing is not None and outgoing.pieces:
+            announced = self.send(Pour(tuple(outgoing.sizes)))
+            self._kept_back = frame, name, event
+            return announced
         self._state = then
         self._note(name, event)
         return frame
+
+    def kept_back(self) -> bytes:
+        """The frame whose large parts have been announced and poured."""
+        if self._kept_back is None or self._state != "IDLE":
+            raise LocalError("no frame is kept back")
+        frame, name, event = self._kept_back
+        self._kept_back = None
+        self._state = TRANSITIONS[self._state][name]
+        self._note(name, event)
+        return frame
+
+    def expect(self, incoming: Incoming) -> None:
+        """What was poured, for the ``Run`` or ``Call`` that comes next."""
+        self._incoming = incoming
 
     def receive_data(self, data: UntrustedBytes | memoryview) -> list[Event]:
         """The events that these bytes complete, in order.
@@ -153,7 +181,10 @@ class Connection:
         then = TRANSITIONS[self._state].get(name)
         if then is None:
             raise RemoteError(f"{name} came in state {self._state}")
-        fields: Any = decode(payload, self._budgets[kind.number])
+        incoming = None
+        if kind.nodes is None:
+            incoming, self._incoming = self._incoming, None
+        fields: Any = decode(payload, self._budgets[kind.number], incoming)
         if _type(fields) is not list:
             raise RemoteError(f"{name} is not a list of fields")
         try:
@@ -177,11 +208,18 @@ class Connection:
                 raise Mismatch(f"entries: expected at most {DENIALS_PER_RUN} in a run")
             if name == "Artifact" and self._artifacts == ARTIFACTS_PER_RUN:
                 raise Mismatch(f"expected at most {ARTIFACTS_PER_RUN} in a run")
+        elif name in ("Hold", "Taken"):
+            if event.run_id != self._run_id:
+                raise Mismatch("run_id: expected that of the run at hand")
+            if self._held != (name == "Taken"):
+                raise Mismatch("expected one Hold in a run, and one Taken after it")
 
     def _note(self, name: str, event: Any) -> None:
         if name in ("Run", "Call"):
             self._run_id = event.run_id
-            self._denials = self._artifacts = 0
+            self._denials = self._artifacts = self._held = 0
+        elif name in ("Hold", "Taken"):
+            self._held += 1
         elif name == "Denied":
             self._denials += len(event.entries)
         elif name == "Artifact":

@@ -26,6 +26,7 @@ from .limits import (
     NUMBER_BYTES,
     SET_BYTES,
     SET_ITEM_BYTES,
+    TABLE_BYTES,
     TEXT_BYTES,
     VALUE,
     Budget,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NewType
 
+    from .bulk import Incoming
     from .keys import KeyGuard
 
     # What a peer sent.  Not bytes for the type checker, so that only the functions that
@@ -47,11 +49,16 @@ else:
 
 __all__ = ["UntrustedBytes", "decode"]
 
-_LIST, _TUPLE, _SET, _FROZENSET, _DICT, _ROOT = range(6)  # shapes; 1 to 3 are those of a marker
+# Shapes; 1 to 4 are those of a marker.
+_LIST, _TUPLE, _SET, _FROZENSET, _TABLE, _DICT, _ROOT = range(7)
 
 
-def decode(data: UntrustedBytes | bytes | memoryview, budget: Budget = VALUE) -> Any:
-    """The value of these bytes, all of them.
+def decode(
+    data: UntrustedBytes | bytes | memoryview,
+    budget: Budget = VALUE,
+    incoming: Incoming | None = None,
+) -> Any:
+    """The value of these bytes, all of them, and of all that came beside them.
 
     Raises ``RemoteError`` for anything that is not one value of the closed set within the
     budget.  Nothing of the peer's is called: only built-in types and those of ``scalars``
@@ -62,7 +69,10 @@ def decode(data: UntrustedBytes | bytes | memoryview, budget: Budget = VALUE) ->
     if len(raw) > budget.frame_bytes:
         raise RemoteError(f"a value of more than {budget.frame_bytes} bytes")
     try:
-        return _decode(raw, budget)
+        value = _decode(raw, budget, incoming)
+        if incoming is not None:
+            incoming.finish()
+        return value
     except (IndexError, StructError, UnicodeDecodeError) as error:
         # From reading past the end, or from bytes that are not UTF-8.  The original error
         # holds what the peer sent, so it is not chained.
@@ -70,7 +80,7 @@ def decode(data: UntrustedBytes | bytes | memoryview, budget: Budget = VALUE) ->
     raise RemoteError("a value is cut short" if cut else "a text is not UTF-8")
 
 
-def _decode(raw: bytes, budget: Budget) -> Any:
+def _decode(raw: bytes, budget: Budget, incoming: Incoming | None) -> Any:
     size = len(raw)
     pos = 0
     memory = budget.memory_bytes
@@ -128,12 +138,16 @@ def _decode(raw: bytes, budget: Budget) -> Any:
             else:
                 if count and raw[pos : pos + 2] == _MARK:
                     kind = raw[pos + 2]
-                    if not _TUPLE <= kind <= _FROZENSET:
+                    if not _TUPLE <= kind <= _TABLE:
                         raise RemoteError("an array is marked as nothing known")
                     pos += 3
                     count -= 1
                 nodes -= count
-                if kind <= _TUPLE:
+                if kind == _TABLE:
+                    memory -= TABLE_BYTES + ARRAY_ITEM_BYTES * count
+                    if not count:
+                        raise RemoteError("a table is of no known kind")
+                elif kind <= _TUPLE:
                     memory -= ARRAY_BYTES + ARRAY_ITEM_BYTES * count
                 else:
                     memory -= SET_BYTES + SET_ITEM_BYTES * count
@@ -180,12 +194,19 @@ def _decode(raw: bytes, budget: Budget) -> Any:
                 end += pos
                 if end > size:
                     raise RemoteError("an extension is longer than what is left")
-                cost, more = scalars.price(code, end - pos)
-                memory -= cost
-                nodes -= more
-                if memory < 0 or nodes < 0:
-                    break
-                value = scalars.decode_scalar(code, raw[pos:end])
+                if code in _LARGE:
+                    arrays = late.arrays()
+                    memory -= arrays.price(code, raw[pos:end], incoming)
+                    if memory < 0:
+                        break
+                    value = arrays.decode(code, raw[pos:end], incoming)
+                else:
+                    cost, more = scalars.price(code, end - pos)
+                    memory -= cost
+                    nodes -= more
+                    if memory < 0 or nodes < 0:
+                        break
+                    value = scalars.decode_scalar(code, raw[pos:end])
             pos = end
         if memory < 0:
             break
@@ -198,6 +219,8 @@ def _decode(raw: bytes, budget: Budget) -> Any:
                 value = parts
             elif shape == _TUPLE:
                 value = tuple(parts)
+            elif shape == _TABLE:
+                value = late.tables().build(parts, late.arrays().missing)
             elif shape == _ROOT:
                 if pos != size:
                     raise RemoteError("bytes are left over after a value")
@@ -232,6 +255,7 @@ def _hashed(shape: int, keys: list[Any], parts: list[Any], guard: KeyGuard | Non
     return value
 
 
+_LARGE = (13, 14, 15)  # of ``arrays``
 _EMPTY: dict[int, Callable[[], object]] = {
     _LIST: list,
     _TUPLE: tuple,

@@ -24,24 +24,29 @@ from .limits import (
     NUMBER_BYTES,
     SET_BYTES,
     SET_ITEM_BYTES,
+    TABLE_BYTES,
     TEXT_BYTES,
     VALUE,
     Budget,
     text_price,
 )
+from .table import Table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from .bulk import Outgoing
     from .keys import KeyGuard
 
 __all__ = ["encode"]
 
 _TYPES = (
-    "None, bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, "
-    "date, time, datetime, timedelta, timezone, Decimal, Fraction, UUID"
+    "None, bool, int, float, complex, str, bytes, bytearray, memoryview, list, tuple, dict, "
+    "set, frozenset, date, time, datetime, timedelta, timezone, Decimal, Fraction, UUID, "
+    "dataclasses, enums, pydantic and attrs models, NumPy arrays, Arrow tables, "
+    "pandas and polars frames"
 )
 
 _U16 = Struct(">BH").pack
@@ -54,8 +59,10 @@ _I64 = Struct(">Bq").pack
 _F64 = Struct(">Bd").pack
 
 
-def encode(value: object, budget: Budget = VALUE) -> bytes:
+def encode(value: object, budget: Budget = VALUE, outgoing: Outgoing | None = None) -> bytes:
     """One value as bytes that ``decode`` takes under the same budget.
+
+    Large parts go to ``outgoing`` where there is one; else they are encoded like the others.
 
     Raises ``NotConvertible`` for a value outside the closed set or one that contains itself,
     and its subclass ``TooLarge`` for one over the budget; both name the place.
@@ -108,12 +115,20 @@ def encode(value: object, budget: Budget = VALUE) -> bytes:
                     out += _F64(0xCB, plain)
                 elif kind is bytes:
                     size = len(plain)
-                    memory -= TEXT_BYTES + size
-                    if size < 256:
-                        out += b"\xc4%c" % size
+                    if size >= 65_536 and outgoing is not None and outgoing.takes(size):
+                        data, cost = late.arrays().encode_bytes(plain, outgoing)
+                        out += bytes((_FIXED[2], late.arrays().BULK))
+                        out += data
+                        memory -= cost
                     else:
-                        out += _U16(0xC5, size) if size < 65_536 else _U32(0xC6, size)
-                    out += plain
+                        memory -= TEXT_BYTES + size
+                        if memory < 0:
+                            break
+                        if size < 256:
+                            out += b"\xc4%c" % size
+                        else:
+                            out += _U16(0xC5, size) if size < 65_536 else _U32(0xC6, size)
+                        out += plain
                 elif kind in _CONTAINERS:
                     if id(item) in inside:
                         raise Refused("contains itself")
@@ -143,7 +158,7 @@ def encode(value: object, budget: Budget = VALUE) -> bytes:
                         else:
                             mark = _MARKS[kind]
                             count = size + 1
-                            if kind is not tuple:
+                            if kind is set or kind is frozenset:
                                 guard = guard or _new_guard()
                                 _check_keys(parts, guard, in_set=True)
                         if count < 16:
@@ -158,7 +173,7 @@ def encode(value: object, budget: Budget = VALUE) -> bytes:
                         todo = iter(parts)
                         break
                 else:
-                    cost, more = _append_extension(out, plain)
+                    cost, more = _append_extension(out, plain, outgoing)
                     memory -= cost
                     nodes -= more
                 if memory < 0:
@@ -203,7 +218,7 @@ _BASES: dict[Any, Callable[[Any], Any]] = {
     frozenset: lambda value: frozenset(_frozenset.__iter__(value)),
     type(None): lambda _: None,
 }
-_CONTAINERS: tuple[Any, ...] = (list, dict, tuple, set, frozenset)
+_CONTAINERS: tuple[Any, ...] = (list, dict, tuple, set, frozenset, Table)
 _MARKS = {kind: b"\xd4\x01%c" % mark for mark, kind in enumerate(_CONTAINERS[2:], 1)}
 _PRICES: dict[Any, tuple[int, int, int]] = {  # nodes and bytes per item, own bytes
     list: (1, ARRAY_ITEM_BYTES, ARRAY_BYTES),
@@ -211,6 +226,7 @@ _PRICES: dict[Any, tuple[int, int, int]] = {  # nodes and bytes per item, own by
     tuple: (1, ARRAY_ITEM_BYTES, ARRAY_BYTES),
     set: (1, SET_ITEM_BYTES, SET_BYTES),
     frozenset: (1, SET_ITEM_BYTES, SET_BYTES),
+    Table: (1, ARRAY_ITEM_BYTES, TABLE_BYTES),
 }
 _STR_ONLY: set[Any] = {str}
 
@@ -226,11 +242,18 @@ _U64_MOST = 2**64 - 1
 
 
 def _as_base(item: object) -> Any:
-    """An instance of a built-in type's subclass as that type; anything else as it is."""
-    for base in type(item).__mro__:
+    """An instance of a built-in type's subclass as that type; what ``records`` knows as plain."""
+    kind = type(item)
+    for base in kind.__mro__:
         if base in _BASES:
             return _BASES[base](item)
-    return item
+    if kind is Table or kind.__module__ in _SCALAR_MODULES:
+        return item
+    plain = late.records().as_plain(item)
+    return item if plain is item else _as_base(plain)
+
+
+_SCALAR_MODULES = ("datetime", "decimal", "fractions", "uuid")
 
 
 def _append_int(out: bytearray, value: int) -> int:
@@ -259,15 +282,22 @@ def _append_int(out: bytearray, value: int) -> int:
     return 0
 
 
-def _append_extension(out: bytearray, value: object) -> tuple[int, int]:
+def _append_extension(
+    out: bytearray, value: object, outgoing: Outgoing | None = None
+) -> tuple[int, int]:
     """Append as extension; what it costs in memory and in further nodes."""
     scalars = late.scalars()
+    cost = -1
     if type(value) is int:
         code, data = scalars.INT, scalars.encode_int(value)
     elif type(value) is str:
         code, data = scalars.TEXT, scalars.encode_text(value)
     else:
         found = scalars.encode_scalar(value)
+        if found is None:
+            large = late.arrays().encode(value, outgoing)
+            if large is not None:
+                *found, cost = large
         if found is None:
             kind = type(value)
             name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
@@ -285,6 +315,8 @@ def _append_extension(out: bytearray, value: object) -> tuple[int, int]:
         out += _U32(0xC9, size)
         out.append(code)
     out += data
+    if cost >= 0:
+        return cost, 0
     price: tuple[int, int] = scalars.price(code, size)
     return price
 
@@ -313,16 +345,29 @@ def _path(root: object, culprit: object) -> str:
         if id(item) in seen:
             continue
         seen.add(id(item))
-        plain = _as_base(item)
+        try:
+            plain = _as_base(item)
+        except Refused:
+            continue
         kind = _type(plain)
         if kind is dict:
+            fields = not isinstance(item, dict)
             for key, part in reversed(plain.items()):
                 name = repr(key)[:40] if type(key) in _NAMED_IN_PATHS else "..."
+                if fields:
+                    stack.append((part, f"{path}.{key}"))
+                    continue
                 stack.append((part, f"{path}[{name}]"))
                 stack.append((key, f"{path} key {name}"))
         elif kind is list or kind is tuple:
             for index in range(len(plain) - 1, -1, -1):
                 stack.append((plain[index], f"{path}[{index}]"))
+        elif kind is Table:
+            column: Any
+            for column, place in zip(plain.parts, plain.places, strict=True):
+                stack.append((column, path + place))
+                if place and _type(column) is list and len(column) > 1:
+                    stack.append((column[1], path + place))  # its rows
         elif kind is set or kind is frozenset:
             stack.extend((part, f"{path} element") for part in plain)
     return "value"  # another thread took it away meanwhile

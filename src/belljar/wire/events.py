@@ -3,10 +3,14 @@
 host -> guest     Run         here is code, run it
                   Call        call this by its name
                   Close       no more will come
+                  Pour        large parts of the next Run or Call come as bare bytes
+                  Taken       the host has what a Hold named
 guest -> host     Ready       confined and waiting
                   Denied      the code tried something that the policy does not allow
                   Artifact    the code shows something: a figure, a table
                   Finished    how the run ended
+                  Room        there is room for what a Pour announced
+                  Hold        large parts of the value lie here in my memory
 
 What: one frozen record per kind, one table that gives each its number, sender, cap and
 fields.  Because: everything that a guest sends is a claim, and a table is what an auditor
@@ -18,6 +22,7 @@ from __future__ import annotations
 
 from .._record import Record
 from . import limits
+from .bulk import BULK_BYTES, MOST_PIECES
 from .schema import (
     Field,
     Mismatch,
@@ -57,9 +62,13 @@ __all__ = [
     "Denied",
     "ErrorText",
     "Finished",
+    "Hold",
     "Kind",
+    "Pour",
     "Ready",
+    "Room",
     "Run",
+    "Taken",
 ]
 
 
@@ -108,6 +117,38 @@ class Call(Record):
 
 class Close(Record):
     """No more runs will come; the guest ends."""
+
+
+class Pour(Record):
+    """After ``Room`` come so many bytes outside of any frame, then a ``Run`` or ``Call``.
+
+    ``sizes`` are those of ``bulk.Outgoing.pieces``, in order.
+    """
+
+    sizes: tuple[int, ...]
+
+
+class Taken(Record):
+    """The guest may go on.  ``whole``: the host has copied all that ``Hold`` named."""
+
+    run_id: int
+    whole: bool
+
+
+class Room(Record):
+    """Pour now."""
+
+
+class Hold(Record):
+    """Parts of the value that is about to come, by address and size; once in a run.
+
+    They stay as they are until ``Taken``.  Where it says that the host could not copy them, the
+    value comes with everything in it.
+    """
+
+    run_id: int
+    addresses: tuple[int, ...]
+    sizes: tuple[int, ...]
 
 
 class Ready(Record):
@@ -185,6 +226,11 @@ def _consistent(event: Finished) -> None:
         raise Mismatch("a value or the reason why there is none, only when the outcome is ok")
 
 
+def _in_pairs(event: Hold) -> None:
+    if len(event.addresses) != len(event.sizes):
+        raise Mismatch("as many addresses as sizes")
+
+
 class Kind(Record):
     """A row of the table.
 
@@ -202,6 +248,7 @@ class Kind(Record):
 
 
 _RUN_ID = Field("run_id", integer(1, 2**63 - 1))
+_SIZES = sequence(integer(BULK_BYTES + 1, 2**40), MOST_PIECES, 1)
 _LABEL = text(limits.LABEL_CHARS)
 _LABELS = sequence(_LABEL, limits.LABELS)
 
@@ -252,6 +299,36 @@ KINDS: tuple[Kind, ...] = (
             Field("kwargs", mapping(text(limits.NAME_CHARS), anything, 2**32)),
             Field("settings", mapping(_LABEL, anything, limits.LABELS)),
         ),
+    ),
+    Kind(
+        number=0x09,
+        sender="host",
+        record=Pour,
+        fields=(Field("sizes", _SIZES),),
+        most_bytes=64 * 2**10,
+        nodes=2 + MOST_PIECES,
+    ),
+    Kind(
+        number=0x0A,
+        sender="host",
+        record=Taken,
+        fields=(_RUN_ID, Field("whole", truth)),
+        most_bytes=64,
+        nodes=3,
+    ),
+    Kind(number=0x8A, sender="guest", record=Room, most_bytes=16, nodes=1),
+    Kind(
+        number=0x8B,
+        sender="guest",
+        record=Hold,
+        fields=(
+            _RUN_ID,
+            Field("addresses", sequence(integer(0, 2**64 - 1), MOST_PIECES, 1)),
+            Field("sizes", _SIZES),
+        ),
+        most_bytes=64 * 2**10,
+        nodes=4 + 2 * MOST_PIECES,
+        consistent=_in_pairs,
     ),
     Kind(
         number=0x81,

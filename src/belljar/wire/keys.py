@@ -103,7 +103,9 @@ def _refused_alone(keys: Iterable[Any]) -> str | None:
             elif isinstance(key, tuple):
                 todo.append(_tuple.__iter__(key))
                 continue
-            elif isinstance(key, (list, dict, set)):
+            elif isinstance(key, (list, dict, set, bytearray, memoryview)) or _type(
+                key
+            ).__module__.startswith(("numpy", "pandas", "pyarrow", "polars")):
                 return _UNHASHABLE
             elif (name := str(_type(key).__name__)) == "Fraction":
                 size = max(key.numerator.bit_length(), key.denominator.bit_length())

@@ -32,7 +32,37 @@ def keys() -> Any:
     return _loaded["keys"]
 
 
+def arrays() -> Any:
+    """The module of what is large, and of NumPy's arrays."""
+    if "arrays" not in _loaded:
+        from . import arrays as module
+
+        _loaded["arrays"] = module
+    return _loaded["arrays"]
+
+
+def records() -> Any:
+    """The module of dataclasses and their like."""
+    if "records" not in _loaded:
+        from . import records as module
+
+        _loaded["records"] = module
+    return _loaded["records"]
+
+
+def tables() -> Any:
+    """The module of Arrow tables and of frames."""
+    if "tables" not in _loaded:
+        from . import tables as module
+
+        _loaded["tables"] = module
+    return _loaded["tables"]
+
+
 def load() -> None:
     """Everything, now."""
     scalars()
     keys()
+    arrays()
+    records()
+    tables()

@@ -66,6 +66,7 @@ MAP_BYTES = 152  # dict: the smallest table;
 MAP_ITEM_BYTES = 104  # and the worst share of a table that has just grown
 SET_BYTES = 216
 SET_ITEM_BYTES = 112
+TABLE_BYTES = 16 * 2**10  # what a library makes around its columns
 SCALAR_BYTES = 256  # datetime family, Decimal, Fraction, UUID, complex: object and its parts
 
 # Numbers whose size the sender chooses.

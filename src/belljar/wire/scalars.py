@@ -6,7 +6,7 @@ by the name of its module, which must already be loaded if such a value exists, 
 decoder imports the module when the first one arrives.
 
 code  type                 bytes, big-endian
- 1    marker               kind of the array it opens: 1 tuple, 2 set, 3 frozenset (``values``)
+ 1    marker               kind of the array it opens: 1 tuple, 2 set, 3 frozenset, 4 table (``tables``)
  2    int beyond 64 bits   two's complement
  3    complex              two doubles
  4    str with surrogates  raw-unicode-escape, backslashes escaped: UTF-8 has no lone surrogates

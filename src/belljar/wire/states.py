@@ -4,9 +4,13 @@ STARTING --Ready-from-guest-----> IDLE
 IDLE     --Run-from-host--------> RUNNING
 IDLE     --Call-from-host-------> RUNNING
 IDLE     --Close-from-host------> CLOSED
+IDLE     --Pour-from-host-------> POURING
+POURING  --Room-from-guest------> IDLE
 RUNNING  --Denied-from-guest----> RUNNING
 RUNNING  --Artifact-from-guest--> RUNNING
 RUNNING  --Finished-from-guest--> IDLE
+RUNNING  --Hold-from-guest------> RUNNING
+RUNNING  --Taken-from-host------> RUNNING
 any but ERROR: end of file between frames -> CLOSED
 any: a breach by the peer -> ERROR, for ever
 
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 
     from .events import Role
 
-    State = Literal["STARTING", "IDLE", "RUNNING", "CLOSED", "ERROR"]
+    State = Literal["STARTING", "IDLE", "POURING", "RUNNING", "CLOSED", "ERROR"]
 
 __all__ = ["START", "TRANSITIONS", "diagram", "legal"]
 
@@ -34,8 +38,15 @@ START: State = "STARTING"
 
 TRANSITIONS: dict[State, dict[str, State]] = {
     "STARTING": {"Ready": "IDLE"},
-    "IDLE": {"Run": "RUNNING", "Call": "RUNNING", "Close": "CLOSED"},
-    "RUNNING": {"Denied": "RUNNING", "Artifact": "RUNNING", "Finished": "IDLE"},
+    "IDLE": {"Run": "RUNNING", "Call": "RUNNING", "Close": "CLOSED", "Pour": "POURING"},
+    "POURING": {"Room": "IDLE"},
+    "RUNNING": {
+        "Denied": "RUNNING",
+        "Artifact": "RUNNING",
+        "Finished": "IDLE",
+        "Hold": "RUNNING",
+        "Taken": "RUNNING",
+    },
     "CLOSED": {},
     "ERROR": {},
 }

@@ -1,8 +1,9 @@
 """The closed set of values that cross, as MessagePack.
 
 What: ``encode`` and ``decode`` for None, bool, int, float, complex, str, bytes, list, tuple,
-dict, set, frozenset, date, time, datetime, timedelta, timezone, Decimal, Fraction and UUID.
-Because: pickle and marshal run code on the reading side, json loses half of these types, and
+dict, set, frozenset, date, time, datetime, timedelta, timezone, Decimal, Fraction and UUID;
+bytearray, memoryview and NumPy arrays (``arrays``); tables and frames (``tables``);
+dataclasses, enums and models as plain data (``records``).  Because: pickle and marshal run code on the reading side, json loses half of these types, and
 no MessagePack library bounds the number and the decoded size of what it makes.  Then: one
 loop each way (``encoder``, ``decoder``), no recursion, every price paid before the memory is taken (``limits``).
 
