@@ -18,6 +18,7 @@ from belljar import Policy
 
 from . import arrays
 from .measure import Figure, in_turn
+from .pingpong import PingPong
 from .plain import Plain
 
 CALLS = 100
@@ -82,6 +83,7 @@ def figures(turns: int, folder: Path) -> list[Figure]:
         ),
     ]
     rows.append(live_call(turns))
+    rows.append(host_call(turns))
     rows.append(compute(turns))
     rows += arrays.rows(turns)
     return rows
@@ -107,6 +109,33 @@ def live_call(turns: int) -> Figure:
             ("a plain interpreter over a pipe", theirs),
             turns=turns,
             aim=1.25,
+        )
+    plain.close()
+    return figure
+
+
+def host_call(turns: int) -> Figure:
+    """One call of a host function from inside, there and back; a hundred to a turn."""
+    plain = PingPong()
+
+    def echo(value: int) -> int:
+        return value
+
+    with belljar.Sandbox(functions={"echo": echo}) as sandbox:
+
+        def ours() -> None:
+            sandbox.run(f"for n in range({CALLS}): echo(n)").unwrap()
+
+        def theirs() -> None:
+            for n in range(CALLS):
+                plain.call(n)
+
+        figure = in_turn(
+            "host function",
+            (f"echo(n) from inside, {CALLS} times", ours),
+            ("two processes, a socket pair, the same codec", theirs),
+            turns=turns,
+            aim=3.0,
         )
     plain.close()
     return figure

@@ -39,9 +39,13 @@ if TYPE_CHECKING:
     from .api.sandbox import Sandbox
     from .api.trusted import Trusted
     from .artifact import Artifact
+    from .broker.channels import ChannelEnd, channel
+    from .broker.current import CurrentCall, current_call
+    from .broker.functions import HostFunction
     from .errors import (
         AbilityDenied,
         BelljarError,
+        ChannelClosed,
         ClosedError,
         Denied,
         FileRefused,
@@ -68,7 +72,10 @@ __all__ = [
     "Artifact",
     "AsyncSandbox",
     "BelljarError",
+    "ChannelClosed",
+    "ChannelEnd",
     "ClosedError",
+    "CurrentCall",
     "Denial",
     "Denied",
     "ErrorText",
@@ -80,6 +87,7 @@ __all__ = [
     "GuestExited",
     "GuestProtocolError",
     "GuestRaised",
+    "HostFunction",
     "LimitExceeded",
     "LimitHit",
     "Limits",
@@ -98,7 +106,9 @@ __all__ = [
     "WorkerDied",
     "__version__",
     "arun",
+    "channel",
     "close",
+    "current_call",
     "run",
 ]
 
@@ -106,6 +116,9 @@ _HOMES = {"run": "api.run", "close": "api.machine", "Limits": "policy", "Policy"
 _HOMES.update(Sandbox="api.sandbox", Step="api.live", Trusted="api.trusted")
 _HOMES.update(arun="api.async_run", AsyncSandbox="api.async_sandbox")
 _HOMES.update(Artifact="artifact")
+_HOMES.update(HostFunction="broker.functions", current_call="broker.current")
+_HOMES.update(CurrentCall="broker.current")
+_HOMES.update(channel="broker.channels", ChannelEnd="broker.channels")
 _RESULT = ("Denial", "ErrorText", "LimitHit", "Result", "Usage", "UsageNow")
 _HOMES.update(dict.fromkeys(_RESULT, "result"))
 _HOMES.update(dict.fromkeys(("File", "Files", "Saved"), "files"))

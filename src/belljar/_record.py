@@ -30,6 +30,7 @@ class Record:
     _fields: tuple[str, ...] = ()  # not a field: the names of them, filled in per class
     _defaults: dict[str, Any] = {}  # noqa: RUF012 - replaced per class, never mutated
     _names: frozenset[str] = frozenset()  # the fields once more, to be compared with
+    _checks: bool = False  # whether there is a ``__post_init__``
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -40,19 +41,22 @@ class Record:
             **{name: cls.__dict__[name] for name in own if name in cls.__dict__},
         }
         cls._names = frozenset(cls._fields)
+        cls._checks = hasattr(cls, "__post_init__")
 
     if not TYPE_CHECKING:
 
         def __init__(self, *args, **kwargs):
             cls = type(self)
+            if len(args) == len(cls._fields) and not kwargs and not cls._checks:
+                self.__dict__.update(zip(cls._fields, args, strict=True))
+                return
             values = {**cls._defaults, **dict(zip(cls._fields, args, strict=False)), **kwargs}
             # A live call makes twenty of these: the usual case is two comparisons.
             if values.keys() != cls._names or (args and (kwargs or len(args) > len(values))):
                 cls._refuse(args, kwargs, values)
             self.__dict__.update(values)
-            check = getattr(self, "__post_init__", None)
-            if check is not None:
-                check()
+            if cls._checks:
+                self.__post_init__()
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} is frozen: cannot set {name!r}")

@@ -5,6 +5,7 @@ BelljarError
  ├ AbilityDenied(PermissionError)  your policy lacks an ability; names it
  ├ UnsupportedError          this machine cannot enforce it; nothing ran
  ├ ClosedError               you closed it, or its guest has ended
+ │  └ ChannelClosed(EOFError)  the other end of a channel is closed, or this one
  ├ FileRefused               a file in /work that is not what it should be
  ├ SandboxFailure            our machinery failed
  │  ├ SetupFailed            a zygote or guest could not be made
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AbilityDenied",
     "BelljarError",
+    "ChannelClosed",
     "ClosedError",
     "Denied",
     "FileRefused",
@@ -119,6 +121,10 @@ class ClosedError(BelljarError):
 
     ``reset`` gives an open sandbox whose guest has ended a fresh one.
     """
+
+
+class ChannelClosed(ClosedError, EOFError):
+    """A channel through which nothing more will come: an end is closed, or its sandbox has ended."""
 
 
 class FileRefused(BelljarError):

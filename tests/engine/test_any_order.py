@@ -10,11 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from belljar.engine import events as e
+from belljar.engine.calls import Bounds, Calls, Use
 from belljar.engine.life import Life
 from belljar.policy import Limits
 from belljar.result import STATUSES
 from belljar.wire.connection import Connection
-from belljar.wire.events import Artifact, Denial, Denied, ErrorText, Finished, Ready, Run
+from belljar.wire.events import (
+    Artifact,
+    Denial,
+    Denied,
+    ErrorText,
+    Finished,
+    HostCall,
+    Ready,
+    Run,
+)
 from belljar.wire.limits import Budget
 
 BUDGET = Budget(memory_bytes=2**20)
@@ -41,6 +51,8 @@ def _frames() -> list[bytes]:
         host.receive_data(ready)
         one.receive_data(host.send(ORDER))
         frames.append(one.send(finished))
+    for call_id in (1, 2, 3):
+        frames.append(guest.send(HostCall(call_id, "fgh"[call_id - 1], b"\xc0")))  # type: ignore[arg-type]
     return frames
 
 
@@ -65,6 +77,8 @@ facts = st.one_of(
     st.builds(e.OutputClosed, streams),
     st.sampled_from([e.Interrupted(), e.Interrupted(1.0), e.Interrupted(math.inf)]),
     st.sampled_from([e.Paused(), e.Resumed()]),
+    st.builds(e.Answered, st.integers(0, 4), st.just(b"\xc0"), refused=st.booleans()),
+    st.builds(e.Revoked, st.sampled_from("fgh")),
 )
 hostile = st.one_of(
     st.builds(e.LinkData, st.sampled_from(FRAMES)),
@@ -85,6 +99,23 @@ limits = st.builds(
     cpu_cores=st.sampled_from([0.01, 0.5, 1024]),
     output_bytes_per_s=st.sampled_from([1024, 2**40]),
 )
+
+
+bounds = st.builds(
+    Bounds,
+    st.sampled_from([None, 1]),
+    st.sampled_from([1, 64]),
+    st.sampled_from([None, 0.5]),
+    st.sampled_from([None, 0.2]),
+    st.booleans(),
+)
+
+
+def functions(given_bounds: Bounds | None) -> Calls | None:
+    """Two host functions, or a guest that has none."""
+    if given_bounds is None:
+        return None
+    return Calls({"f": Use(given_bounds), "g": Use(Bounds())})
 
 
 def check(life: Life, now: float) -> None:
@@ -125,15 +156,18 @@ def tell(life: Life, event: e.Event, now: float, killed: bool, limits: Limits) -
             assert one.data
         if isinstance(one, e.Notify):
             assert life.interrupted or life.turn.limits.grace_s
+        if isinstance(one, e.Invoke):
+            assert life._has_the_code, "nobody waits for this call"
+            assert e.Abandon(one.call_id) not in instructions
     check_throttles(life, instructions)
     return killed or e.Kill() in instructions
 
 
 @settings(max_examples=400, deadline=None)
-@given(stories, limits, st.booleans())
-def test_any_story_has_an_end(story, limits, ready):
+@given(stories, limits, st.booleans(), st.none() | bounds)
+def test_any_story_has_an_end(story, limits, ready, given_bounds):
     now = 100.0
-    life = Life(ORDER, limits, BUDGET, now)
+    life = Life(ORDER, limits, BUDGET, now, calls=functions(given_bounds))
     killed = False
     delivered = 0
     if ready:

@@ -253,14 +253,14 @@ AGENT = {
     "its connection sends no bytes": "c = agent.f_locals['connection']\n"
     "type(c).send = lambda s, e: ['text']\n1",
     "another run's number": "c = agent.f_locals['connection']\nc._run_id = 99\n1",
-    "a write of its own": "agent.f_locals['outgoing'].speak = lambda event: os.write(3, FORGED)\n1",
-    "a write that does nothing": "agent.f_locals['outgoing']._write = lambda fd, data: 2**30\n1",
-    "a write of each byte twice": "agent.f_locals['outgoing']._write = lambda fd, view: os.write(fd, view) // 2 or 1\n1",
+    "a write of its own": "agent.f_locals['link'].speak = lambda event: os.write(3, FORGED)\n1",
+    "a write that does nothing": "agent.f_locals['link']._outgoing._write = lambda fd, data: 2**30\n1",
+    "a write of each byte twice": "agent.f_locals['link']._outgoing._write = lambda fd, view: os.write(fd, view) // 2 or 1\n1",
     "an answer with each denial": "names['denials'].take = lambda: ['text'] * 10**6\n1",
     "denials of hostile texts": "class S(str):\n def __len__(s): return 0\n"
     "class D:\n action = target = grant = S('x' * 10**7)\nnames['denials'].take = lambda: (D(),)\n1",
     "the code of its functions": "def f(*a): os.write(3, FORGED); os._exit(0)\n"
-    "type(agent.f_locals['outgoing']).speak.__code__ = (lambda self, event: f()).__code__\n1",
+    "type(agent.f_locals['link']).speak.__code__ = (lambda self, event: f()).__code__\n1",
     "its run executed again": "order = next(f for f in frames if f.f_code.co_name == 'run').f_locals['order']\n"
     "names['execute'].run(order, None)\n1",
     "its frames cleared": "for o in gc.get_objects():\n"
@@ -287,7 +287,7 @@ def test_K3_the_agent_taken_apart_forges_a_claim_at_most(how: str) -> None:
 def test_K3_the_agent_can_be_found_and_used() -> None:
     """The attacks above reach what they aim at: this one's forged answer arrives."""
     forged = finished("forged")
-    code = FIND + "agent.f_locals['outgoing'].speak = lambda event: os.write(3, FORGED)\n1"
+    code = FIND + "agent.f_locals['link'].speak = lambda event: os.write(3, FORGED)\n1"
     assert one_result(code, inputs={"FORGED": forged}).value == "forged"
 
 

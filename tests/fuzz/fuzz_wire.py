@@ -14,7 +14,7 @@ import sys
 
 from belljar.wire.connection import Connection
 from belljar.wire.errors import NotConvertible, RemoteError
-from belljar.wire.events import Finished, Ready, Run
+from belljar.wire.events import Finished, HostCall, Ready, Run
 from belljar.wire.limits import Budget
 from belljar.wire.values import decode, encode
 
@@ -91,8 +91,10 @@ def seeds() -> list[bytes]:
     host.receive_data(guest_stream)
     run = host.send(Run(1, "1+1", "main.py", {"all": everything}))
     guest.receive_data(run)
+    call = guest.send(HostCall(1, "f", encode([everything, {"k": 1}])))
     end = guest.send(Finished(1, "ok", value=encode(everything)))
     return [
+        b"\x03" + call,
         b"\x00" + run,
         b"\x01" + guest_stream,
         b"\x03" + end,

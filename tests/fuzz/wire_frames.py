@@ -24,7 +24,7 @@ import msgpack
 
 from belljar.wire.connection import Connection
 from belljar.wire.errors import NotConvertible, RemoteError
-from belljar.wire.events import Finished, Ready, Run
+from belljar.wire.events import Finished, HostCall, Ready, Run
 from belljar.wire.limits import FRAME_HEAD, Budget
 from belljar.wire.values import decode, encode
 
@@ -36,8 +36,8 @@ _EVENT_BYTES = 4 * BUDGET.frame_bytes + 128 * 2**10
 # dearest byte is that of a record with three empty texts.
 PROMISE = 2 * max(_EVENT_BYTES, BUDGET.memory_bytes) + 3 * BUDGET.frame_bytes + 250 * PIECE
 
-RUN, CLOSE, READY, DENIED, FINISHED, ARTIFACT = 0x01, 0x02, 0x81, 0x82, 0x83, 0x85
-POUR, TAKEN, ROOM, HOLD = 0x09, 0x0A, 0x8A, 0x8B
+RUN, CLOSE, RETURNED, READY, DENIED, FINISHED, ARTIFACT = 0x01, 0x02, 0x04, 0x81, 0x82, 0x83, 0x85
+POUR, TAKEN, HOST_CALL, ROOM, HOLD = 0x09, 0x0A, 0x84, 0x8A, 0x8B
 
 
 # ---------------------------------------------------------------------- an encoder that lies
@@ -253,6 +253,13 @@ def _fields(rng: random.Random, kind: int, run_id: int) -> list[Any]:
         return [sizes]
     if kind == HOLD:
         return [run_id, [rng.randrange(2**64) for _ in sizes], sizes]
+    if kind == HOST_CALL:
+        arguments = encode([[_value(rng, 2)], {"k": _value(rng, 2)}])
+        return [rng.randint(1, 9), rng.choice(["f", "g" * 64, "\x1b[2J"]), arguments]
+    if kind == RETURNED:
+        if rng.random() < 0.5:
+            return [rng.randint(1, 4), encode(_value(rng, 2)), "", "", ""]
+        return [rng.randint(1, 4), None, "ValueError", text, text[:4000]]
     inputs = {f"i{n}": _value(rng, 3) for n in range(rng.randint(0, 4))}
     files = {"f": b"x" * rng.randint(0, 99)}
     return [run_id, text, "main.py", inputs, ["a", text], True, files, {"s": _value(rng, 2)}, False]
@@ -266,20 +273,51 @@ def stream(rng: random.Random, role: str) -> bytes:
         kinds = (
             rng.choice([[READY], [], [], []])
             + [rng.choice([DENIED, ARTIFACT]) for _ in range(rng.choice([0, 1, 3, 17]))]
+            + [HOST_CALL] * rng.choice([0, 0, 1, 5, 70])
             + [FINISHED]
         )
         kinds[-1:-1] = rng.choice([[], [], [HOLD]])
     else:
-        kinds = rng.choice([[RUN], [RUN, RUN], [CLOSE], [RUN, CLOSE], [POUR], [POUR, RUN]])
+        kinds = rng.choice(
+            [
+                [RUN],
+                [RUN, RUN],
+                [CLOSE],
+                [RUN, CLOSE],
+                [POUR],
+                [POUR, RUN],
+                [RETURNED],
+                [RETURNED, RETURNED, CLOSE],
+            ]
+        )
     if liar.lie():
         rng.shuffle(kinds)
     if liar.lie():
         kinds.append(
-            rng.choice([RUN, CLOSE, READY, DENIED, ARTIFACT, FINISHED, POUR, TAKEN, ROOM, HOLD])
+            rng.choice(
+                [
+                    RUN,
+                    CLOSE,
+                    RETURNED,
+                    READY,
+                    DENIED,
+                    ARTIFACT,
+                    FINISHED,
+                    HOST_CALL,
+                    POUR,
+                    TAKEN,
+                    ROOM,
+                    HOLD,
+                ]
+            )
         )
     frames: list[bytes] = []
+    calls = 0
     for kind in kinds:
         fields = _fields(rng, kind, run_id)
+        if kind == HOST_CALL and not liar.lie():
+            calls += 1
+            fields[0] = calls
         if liar.lie() and fields:
             place = rng.randrange(len(fields))
             fields[place : place + rng.randint(0, 1)] = [_value(rng, 2)] * rng.randint(0, 2)
@@ -320,6 +358,13 @@ def connection(role: str, waiting: bool) -> Connection:
     made = Connection("host" if role == "host" else "guest", BUDGET)
     if role == "guest":
         made.send(Ready({}))
+        if waiting:  # for the answers of three calls
+            host = Connection("host", BUDGET)
+            host.receive_data(Connection("guest").send(Ready({})))
+            made.receive_data(host.send(Run(1, "", "main.py", {})))
+            for call_id in (1, 2, 3):
+                made.send(HostCall(call_id, "f", encode([[], {}])))
+            made.send(Finished(1, "ok"))
     elif waiting:
         made.receive_data(Connection("guest").send(Ready({})))
         made.send(Run(1, "", "main.py", {}))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import belljar
-from belljar import Limits, Policy, Result
+from belljar import ChannelEnd, Limits, Policy, Result
 
 
 def totals(numbers: list[int], listen: Callable[[str, bytes], None]) -> int:
@@ -85,3 +85,17 @@ def outcome(code: str) -> str:
     finally:
         belljar.close()
     return "ok"
+
+
+async def through_a_channel(code: str) -> bool:
+    ends: tuple[ChannelEnd, ChannelEnd] = belljar.channel(capacity=4, item_bytes=1000)
+    ours, theirs = ends
+    with ours, belljar.Sandbox(channels={"jobs": theirs}) as sandbox:
+        ours.send({"n": 1}, timeout=2.5)
+        sandbox.run(code)
+        try:
+            print(ours.recv(timeout=0), await ours.arecv())
+            await ours.asend([1])
+        except (TimeoutError, belljar.ChannelClosed):
+            return ours.closed
+        return [*ours] == [item async for item in ours]

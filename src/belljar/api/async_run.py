@@ -19,6 +19,8 @@ from .run import (
     DEFAULT_NAME,
     borrow,
     check_preload,
+    lend,
+    make_desk,
     make_feed,
     make_order,
     put_by_host,
@@ -32,8 +34,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any, TypeVar
 
+    from ..broker.channels import ChannelEnd
+    from ..broker.functions import Functions
     from ..drivers.blocking import Feed
     from ..drivers.live import ArtifactListener, Listener
+    from ..drivers.task_desk import TaskDesk
     from ..drivers.zygotes import Work, Zygote
     from ..result import Result, UsageNow
     from ..wire.events import Run
@@ -58,12 +63,15 @@ async def arun(
     preload: Sequence[str] = (),
     on_usage: Callable[[UsageNow], object] | None = None,
     on_artifact: ArtifactListener | None = None,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
+    channels: Mapping[str, ChannelEnd] | None = None,
 ) -> Result:
     """``belljar.run`` for a task of asyncio or trio: the same arguments, results and errors.
 
     Args:
         on_output, on_usage, on_artifact: called on the event loop; what can be awaited is awaited, while the
             clock of ``wall_s`` stands still as for any ``on_output``.
+        functions: those that are awaited run in this event loop, others in worker threads.
 
     Cancelling the task ends the guest at once.  No thread is used, but one of the event loop's
     workers while the first zygote for a policy starts.
@@ -76,15 +84,30 @@ async def arun(
     listener = with_awaited_streams(policy, on_output)
     modules = check_preload(preload)
     put = put_by_host(files, policy) if files else None
+    lent = lend(functions, policy, order.inputs, channels)
+    arguments = (order, policy, modules, feed, listener, on_usage, on_artifact, put, lent)
     try:
-        return await _with_shared(
-            order, policy, modules, feed, listener, on_usage, on_artifact, put
-        )
+        return await _run(arguments)
+    finally:
+        if lent is not None:
+            lent.end()
+
+
+async def _run(arguments: tuple[Any, ...]) -> Result:
+    try:
+        return await _with_shared(*arguments)
     except SetupFailed as error:
         failure = error
     if not await in_thread(lambda: worth_another(failure)):
         raise failure
-    return await _with_shared(order, policy, modules, feed, listener, on_usage, on_artifact, put)
+    return await _with_shared(*arguments)
+
+
+def task_desk(functions: Functions) -> TaskDesk:
+    """Where the calls of a guest that tasks drive are carried out."""
+    from ..drivers.task_desk import TaskDesk
+
+    return TaskDesk(functions)
 
 
 async def _with_shared(
@@ -96,6 +119,7 @@ async def _with_shared(
     on_usage: Callable[[UsageNow], object] | None,
     on_artifact: ArtifactListener | None,
     put: Callable[[Work], None] | None,
+    functions: Functions | None,
 ) -> Result:
     began = time.monotonic()
     prepared, zygote = await borrow_awaited(policy, preload)
@@ -106,10 +130,16 @@ async def _with_shared(
         if put is not None and not plan.isolated:
             raise no_work()
         requested = time.monotonic()
+        ends = request_guest(plan, prepared.steps, zygote, feed)
+        order = order.replace(settings=prepared.agent_settings)
+        desk = None
+        if functions is not None:
+            order = order.replace(settings={**order.settings, **functions.settings})
+            desk = make_desk(functions, ends, task_desk)
         return await tasks.run(
             zygote,
-            request_guest(plan, prepared.steps, zygote, feed),
-            order.replace(settings=prepared.agent_settings),
+            ends,
+            order,
             plan.limits,
             Budget(memory_bytes=plan.limits.value_bytes),
             feed,
@@ -120,6 +150,7 @@ async def _with_shared(
             on_artifact=on_artifact,
             put=put,
             started=slot.give_back,
+            desk=desk,
         )
     finally:
         slot.give_back()

@@ -12,16 +12,17 @@ from anyio.lowlevel import current_token
 from ..drivers.live import Listeners
 from ..drivers.tasks import TaskLive
 from ..errors import ClosedError, SandboxFailure, SetupFailed
-from .async_run import Slot, borrow_awaited, in_thread, with_awaited_streams
+from .async_run import Slot, borrow_awaited, in_thread, task_desk, with_awaited_streams
 from .live import Ask, Sandboxed
 from .run import worth_another
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
     from types import TracebackType
     from typing import Any
 
+    from ..broker.channels import ChannelEnd
     from ..drivers.live import ArtifactListener, Listener, UsageListener
     from ..policy import Policy
     from ..result import Result
@@ -57,17 +58,23 @@ class AsyncSandbox(Sandboxed[TaskLive]):
         on_artifact: ArtifactListener | None = None,
         idle_s: float | None = None,
         lifetime_s: float | None = None,
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+        channels: Mapping[str, ChannelEnd] | None = None,
     ) -> None:
         """Check the arguments, which are those of ``Sandbox``; nothing is started.
 
         Args:
             on_output, on_artifact: what they return is awaited, if that can be.
+            functions: those that are awaited run in this event loop, others in worker threads.
+            channels: as with ``Sandbox``.
 
         Raises:
             PolicyError: an argument makes no sense; names it.
         """
         listeners = Listeners(on_output, None, on_artifact)
-        super().__init__(policy, inputs, argv, files, preload, listeners, idle_s, lifetime_s)
+        super().__init__(
+            policy, inputs, argv, files, preload, listeners, idle_s, lifetime_s, functions, channels
+        )
         # Around what the thread that keeps the time does as well: it closes what is due.
         self._guard = threading.Lock()
         self._running = False
@@ -139,7 +146,7 @@ class AsyncSandbox(Sandboxed[TaskLive]):
         slot = Slot()
         try:
             await slot.take()
-            live = self._connect(prepared, zygote, TaskLive, began)
+            live = self._connect(prepared, zygote, TaskLive, task_desk, began)
             self._started(live, await live.start())
             if self._first_put:
                 await in_thread(lambda: self._put(self._first_put))

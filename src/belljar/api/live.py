@@ -24,7 +24,7 @@ from ..wire.events import Call, Run
 from ..wire.limits import MESSAGE, NAME_CHARS, Budget
 from . import machine
 from .files import WorkFiles, by_host, no_work, put
-from .run import check_preload, make_feed, make_order, request_guest
+from .run import check_preload, lend, make_desk, make_feed, make_order, request_guest
 from .values import copy, measure
 
 TYPE_CHECKING = False
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any, TypeVar
 
+    from ..broker.channels import ChannelEnd
+    from ..broker.functions import Functions
+    from ..drivers.desk import Desk
     from ..drivers.live import ArtifactListener, Listener, LiveGuest, UsageListener
     from ..drivers.zygotes import Work, Zygote
     from ..engine.life import Order
@@ -127,6 +130,7 @@ class Interpreter(WorkFiles, _Of["Guest"]):
         self._idle_s = _check_seconds("idle_s", idle_s)
         self._lifetime_s = _check_seconds("lifetime_s", lifetime_s)
         self._live: Guest | None = None
+        self._functions: Functions | None = None
         self._told: list[Any] = []
         self._fed = False  # whether something may be left of what the last run was given to read
         self._ended = ""  # why there is no guest any more; empty while there is one
@@ -191,6 +195,8 @@ class Interpreter(WorkFiles, _Of["Guest"]):
     def _drop(self) -> None:
         """Let go of the guest."""
         live, self._live = self._live, None
+        if self._functions is not None:
+            self._functions.end()
         mine = os.getpid() == self._pid
         if live is not None:
             live.close(mine=mine)
@@ -271,6 +277,20 @@ class Interpreter(WorkFiles, _Of["Guest"]):
         if self._forgotten:
             raise PolicyError("history", f"longer than {HISTORY_BYTES} bytes; it was not kept")
         return tuple(self._steps)
+
+    @property
+    def policy(self) -> Policy | None:
+        """What it may do; None where it may do whatever this process may."""
+        raise NotImplementedError
+
+    @property
+    def functions(self) -> Functions:
+        """The host functions that it has: ``revoke``, ``revoked``, ``abilities``."""
+        if self._functions is None:
+            from ..broker.functions import Functions
+
+            self._functions = Functions({}, self.policy or _NOTHING)
+        return self._functions
 
     # --- files --------------------------------------------------------------------------
 
@@ -355,6 +375,8 @@ class Interpreter(WorkFiles, _Of["Guest"]):
             raise ClosedError(self._closed_why or self._ended)
         if os.getpid() != self._pid:
             raise ClosedError("it belongs to the process that this one was forked from")
+        if self._functions is not None and self._functions.are_answering:
+            raise ClosedError("it is busy with the run that called this function")
 
     def _look(self) -> Guest | None:
         """The guest, if it is still there."""
@@ -453,6 +475,8 @@ class Sandboxed(Interpreter["Guest"]):
         listeners: Listeners,
         idle_s: float | None,
         lifetime_s: float | None,
+        functions: Mapping[str, Callable[..., Any]] | None,
+        channels: Mapping[str, ChannelEnd] | None,
     ) -> None:
         self._closing = True
         policy = _NOTHING if policy is None else policy
@@ -471,6 +495,7 @@ class Sandboxed(Interpreter["Guest"]):
             lifetime_s,
             own_stdin="stdin" in policy.streams,
         )
+        self._functions = lend(functions, policy, self._first.inputs, channels)
 
     def _with_true_streams(self, on_output: Listener | None) -> Listener | None:
         """``on_output``, and before it the streams of this process that the policy grants."""
@@ -486,6 +511,7 @@ class Sandboxed(Interpreter["Guest"]):
         prepared: machine.Prepared,
         zygote: Zygote,
         kind: Callable[..., Guest],
+        desk: Callable[[Functions], Desk],
         began: float,
     ) -> Guest:
         """Ask a zygote, borrowed for this, for a guest; it is to be started next."""
@@ -494,13 +520,19 @@ class Sandboxed(Interpreter["Guest"]):
         feed = make_feed(None, self._policy)
         requested = time.monotonic()
         ends = request_guest(plan, steps, zygote, feed)
+        desks: list[Desk] = []
+        if self._functions is not None and self._functions.settings:
+            settings = {**settings, **self._functions.settings}
+            desks.append(make_desk(self._functions, ends, desk))
         order = self._first.replace(settings=settings)
         budget = Budget(memory_bytes=plan.limits.value_bytes)
         try:
-            live = kind(zygote, ends, order, plan.limits, budget, feed, began, requested)
+            live = kind(zygote, ends, order, plan.limits, budget, feed, began, requested, *desks)
         except BaseException as error:
             failure = broken_off(error, None, zygote, ends)
             ends.close()
+            for each in desks:
+                each.close()
             if failure is error:
                 raise
             raise failure from error

@@ -6,7 +6,7 @@ import os
 import time
 
 from ..drivers import blocking
-from ..errors import PolicyError, SetupFailed
+from ..errors import SHORTAGES, PolicyError, SetupFailed
 from ..policy import Policy
 from ..wire.errors import NotConvertible
 from ..wire.events import Run
@@ -17,14 +17,18 @@ from .values import measure
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import Any
+    from typing import Any, TypeVar
 
     from ..artifact import Artifact
+    from ..broker.channels import ChannelEnd
+    from ..broker.functions import Functions
     from ..drivers.interrupts import Interrupts
     from ..drivers.zygotes import GuestEnds, Work, Zygote
     from ..plan.steps import Plan
     from ..result import Result, UsageNow
     from .files import Contents
+
+    T = TypeVar("T")
 
 MAX_SOURCE_BYTES = 16 * 2**20  # above any program a person or a model writes in one piece
 DEFAULT_NAME = "<code>"
@@ -43,6 +47,8 @@ def run(
     preload: Sequence[str] = (),
     on_usage: Callable[[UsageNow], object] | None = None,
     on_artifact: Callable[[Artifact], object] | None = None,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
+    channels: Mapping[str, ChannelEnd] | None = None,
 ) -> Result:
     """Execute Python code in a fresh sandboxed interpreter and return how it ended.
 
@@ -67,6 +73,10 @@ def run(
             this thread; an exception from it ends the guest and is raised here.
         on_artifact: called with each ``Artifact`` as it arrives: a figure, a table, whatever the
             code shows; otherwise as ``on_output``.  ``Result.artifacts`` has them all.
+        functions: what the code can call of yours, by the name that it has inside; plain ones
+            or ``HostFunction`` with bounds.  Called on this thread unless that says otherwise.
+        channels: ends of channels that are the code's from now on, by the name that each has
+            inside (see ``belljar.channel``); closed when the run is over.
 
     Returns:
         A ``Result``, whatever the code does.  ``Result.unwrap`` raises for bad outcomes.
@@ -84,12 +94,57 @@ def run(
     on_output = with_true_streams(policy, on_output)
     modules = check_preload(preload)
     put = put_by_host(files, policy) if files else None
+    lent = lend(functions, policy, order.inputs, channels)
+    arguments = (order, policy, modules, feed, on_output, on_usage, on_artifact, put, lent)
+    if lent is None:
+        return _run(*arguments)
     try:
-        return _with_shared(order, policy, modules, feed, on_output, on_usage, on_artifact, put)
+        return _run(*arguments)
+    finally:
+        lent.end()
+
+
+def _run(
+    order: Run,
+    policy: Policy,
+    modules: tuple[str, ...],
+    feed: blocking.Feed,
+    on_output: Callable[[str, bytes], object] | None,
+    on_usage: Callable[[UsageNow], object] | None,
+    on_artifact: Callable[[Artifact], object] | None,
+    put: Callable[[Work], None] | None,
+    lent: Functions | None,
+) -> Result:
+    try:
+        return _with_shared(
+            order, policy, modules, feed, on_output, on_usage, on_artifact, put, lent
+        )
     except SetupFailed as error:
         if not worth_another(error):
             raise
-    return _with_shared(order, policy, modules, feed, on_output, on_usage, on_artifact, put)
+    return _with_shared(order, policy, modules, feed, on_output, on_usage, on_artifact, put, lent)
+
+
+def lend(
+    functions: Mapping[str, Callable[..., Any]] | None,
+    policy: Policy,
+    inputs: Mapping[str, Any],
+    channels: Mapping[str, ChannelEnd] | None = None,
+) -> Functions | None:
+    """Host functions and ends of channels for one sandbox; raises ``PolicyError``."""
+    if not functions and not channels:
+        return None
+    from ..broker.functions import Functions
+
+    made = Functions(functions or {}, policy)
+    if channels:
+        from ..broker.given import Channels
+
+        made.channels = Channels(channels, frozenset((*made, *inputs)))
+    for name in made:
+        if name in inputs:
+            raise PolicyError(f"functions[{name!r}]", "there is an input of this name")
+    return made
 
 
 def another_machine() -> bool:
@@ -131,6 +186,7 @@ def _with_shared(
     on_usage: Callable[[UsageNow], object] | None,
     on_artifact: Callable[[Artifact], object] | None,
     put: Callable[[Work], None] | None,
+    functions: Functions | None,
 ) -> Result:
     began = time.monotonic()
     prepared, zygote = borrow(policy, preload)
@@ -145,6 +201,7 @@ def _with_shared(
             on_usage=on_usage,
             on_artifact=on_artifact,
             put=put,
+            functions=functions,
         )
     finally:
         machine.release(zygote)
@@ -199,6 +256,7 @@ def execute(
     on_artifact: Callable[[Artifact], object] | None = None,
     own: bool = False,
     put: Callable[[Work], None] | None = None,
+    functions: Functions | None = None,
 ) -> Result:
     """Ask a zygote, ready or still starting, for a guest and drive it to its end.
 
@@ -214,6 +272,12 @@ def execute(
     ends = request_guest(plan, prepared.steps, zygote, feed, own=own)
     budget = Budget(memory_bytes=plan.limits.value_bytes)
     order = order.replace(settings=prepared.agent_settings)
+    desk = None
+    if functions is not None:
+        order = order.replace(settings={**order.settings, **functions.settings})
+        from ..drivers.desk import Desk
+
+        desk = make_desk(functions, ends, Desk)
     return blocking.run(
         zygote,
         ends,
@@ -228,6 +292,7 @@ def execute(
         on_usage=on_usage,
         on_artifact=on_artifact,
         put=put,
+        desk=desk,
     )
 
 
@@ -237,6 +302,17 @@ def put_by_host(files: Mapping[str, Contents], policy: Policy) -> Callable[[Work
 
     puts = by_host(files, policy.limits)
     return (lambda work: put(work, puts, policy.limits)) if puts else None
+
+
+def make_desk(functions: Functions, ends: GuestEnds, kind: Callable[[Functions], T]) -> T:
+    """Where the calls of a guest are carried out; where there is none, there is no guest."""
+    try:
+        return kind(functions)
+    except OSError as error:
+        ends.kill()
+        ends.close()
+        text = error.strerror or str(error)
+        raise SetupFailed("descriptors", text, retryable=error.errno in SHORTAGES) from error
 
 
 def request_guest(

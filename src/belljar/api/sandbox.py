@@ -12,9 +12,12 @@ from .threaded import Threaded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from ..broker.channels import ChannelEnd
+    from ..broker.functions import Functions
+    from ..drivers.desk import Desk
     from ..drivers.live import ArtifactListener, Listener
     from ..policy import Policy
     from .files import Contents
@@ -51,6 +54,8 @@ class Sandbox(Sandboxed[Live], Threaded):
         on_artifact: ArtifactListener | None = None,
         idle_s: float | None = None,
         lifetime_s: float | None = None,
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+        channels: Mapping[str, ChannelEnd] | None = None,
     ) -> None:
         """Start an interpreter and wait until it is ready.
 
@@ -67,6 +72,10 @@ class Sandbox(Sandboxed[Live], Threaded):
             on_artifact: called with each ``Artifact`` during every run.
             idle_s: closed when it was not used for so many seconds, 0.001 or more.
             lifetime_s: closed so many seconds after it was made, a run under way included.
+            functions: what the code can call of yours, as with ``run``; their bounds hold for
+                the whole life, over ``reset`` as well.
+            channels: ends of channels that are the interpreter's from now on, by the name that
+                each has inside; closed when it ends, and by ``reset``.
 
         Raises:
             PolicyError: an argument makes no sense; names it.
@@ -75,7 +84,9 @@ class Sandbox(Sandboxed[Live], Threaded):
             SandboxFailure: belljar's own machinery failed.
         """
         listeners = Listeners(on_output, None, on_artifact)
-        super().__init__(policy, inputs, argv, files, preload, listeners, idle_s, lifetime_s)
+        super().__init__(
+            policy, inputs, argv, files, preload, listeners, idle_s, lifetime_s, functions, channels
+        )
         self._begin()
 
     def _with_true_streams(self, on_output: Listener | None) -> Listener | None:
@@ -93,10 +104,16 @@ class Sandbox(Sandboxed[Live], Threaded):
         began = time.monotonic()
         prepared, zygote = borrow(self._policy, self._preload)
         try:
-            live = self._connect(prepared, zygote, Live, began)
+            live = self._connect(prepared, zygote, Live, _desk, began)
             self._started(live, live.start())
             if self._first_put:
                 self._put(self._first_put)
         except BaseException:
             self._drop()
             raise
+
+
+def _desk(functions: Functions) -> Desk:
+    from ..drivers.desk import Desk
+
+    return Desk(functions)

@@ -12,15 +12,16 @@ from ..policy.limits import DAY_S, LIMITS, MIB, check_limit
 from ..wire.limits import Budget
 from .files import by_host
 from .live import RUN_LIMITS, check_shapes
-from .run import check_preload, make_order
+from .run import check_preload, lend, make_desk, make_order
 from .threaded import Threaded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import weakref
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from ..broker.channels import ChannelEnd
     from ..drivers.live import ArtifactListener, Listener, Live
     from ..result import Result
     from .files import Contents
@@ -74,13 +75,16 @@ class Trusted(Threaded):
         lifetime_s: float | None = None,
         python: str | os.PathLike[str] | None = None,
         cwd: str | os.PathLike[str] | None = None,
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+        channels: Mapping[str, ChannelEnd] | None = None,
         **limits: float,
     ) -> None:
         """Start an interpreter and wait until it is ready.
 
         Args:
             policy: none; anything else is an error, because nothing would hold it.
-            inputs, argv, on_output, on_artifact, idle_s, lifetime_s: as with ``Sandbox``.
+            inputs, argv, on_output, on_artifact, idle_s, lifetime_s, functions,
+                channels: as with ``Sandbox``.
             files: contents by path relative to ``cwd``; those that exist are replaced.
             preload: modules to import before anything else.
             python: the interpreter to execute, 3.11 or newer; this process's own if left out.
@@ -114,6 +118,7 @@ class Trusted(Threaded):
             idle_s,
             lifetime_s,
         )
+        self._functions = lend(functions, _NOTHING, self._first.inputs, channels)
         self._begin()
 
     @property
@@ -141,8 +146,14 @@ class Trusted(Threaded):
             directory = self._cwd or self._make_directory()
             ends = start(self._python, directory)
             ends.show_directory(directory, own=not self._cwd)
+            desk = None
+            if self._functions is not None and self._functions.settings:
+                from ..drivers.desk import Desk
+
+                settings.update(self._functions.settings)
+                desk = make_desk(self._functions, ends, Desk)
             order = self._first.replace(settings=settings)
-            live = PlainLive(ends, order, limits, Budget(memory_bytes=limits.value_bytes))
+            live = PlainLive(ends, order, limits, Budget(memory_bytes=limits.value_bytes), desk)
             self._take(live, settings)
             self._started(live, live.start())
             if self._first_put:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..wire.events import Run
     from ..wire.limits import Budget
     from .account import Account, Sampler
+    from .desk import Desk
     from .interrupts import Interrupts
     from .zygotes import GuestEnds, Zygote
 
@@ -58,6 +59,7 @@ _PATIENCE = 64  # rounds: more lines in a row than a person reads
 _REST_S = 0.001
 _MOST_LOOKS = 16  # each finds what the last one missed; a fork takes longer than a look
 _MOST_IN_A_PIPE = 1 << 20  # of /proc/sys/fs/pipe-max-size, as everywhere
+_MOST_UNREAD = 1 << 20  # of answers: a guest that does not read them begins no more calls
 USAGE_S = 0.1  # between two calls of on_usage: more often is more than a person sees
 USAGE_SHARE = 0.1  # of one core, at most, goes into finding out for on_usage
 
@@ -85,19 +87,23 @@ def run(
     on_usage: Callable[[UsageNow], object] | None = None,
     on_artifact: Callable[[Artifact], object] | None = None,
     put: Callable[[Work], None] | None = None,
+    desk: Desk | None = None,
 ) -> Result:
     """Drive one guest to its end and return its result.
 
     ``began`` is when the zygote was asked for, ``requested`` when the guest was; the stages
-    count from there.  ``interrupts`` is where somebody else may ask for a soft end.  ``put`` is
-    called with the guest's ``/work`` before the guest is told of its code.
+    count from there.  ``interrupts`` is where somebody else may ask for a soft end, ``desk``
+    where host functions are called; it is closed here.  ``put`` is called with the guest's
+    ``/work`` before the guest is told of its code.
 
     Raises ``SandboxFailure`` when belljar's own machinery failed.  Whatever happens, the
     guest is dead and its descriptors are closed when this returns or raises.
     """
     loop = None
     try:
-        loop = Loop(ends, order, limits, budget, feed, on_output, zygote, began, requested)
+        loop = Loop(
+            ends, order, limits, budget, feed, on_output, zygote, began, requested, desk=desk
+        )
         loop.on_usage, loop.on_artifact = on_usage, on_artifact
         loop.put = put
         if interrupts is None:
@@ -114,6 +120,8 @@ def run(
         raise failure from error
     finally:
         ends.close()
+        if desk is not None:
+            desk.close()
 
 
 def broken_off(
@@ -152,8 +160,10 @@ class Loop:
         *,
         keep: bool = False,
         poll: Poll | None = None,
+        desk: Desk | None = None,
     ) -> None:
         self.ends = ends
+        self.desk = desk
         self.feed = feed
         self.on_output = on_output
         self.outgoing: list[Any] = []  # bytes and views of them, in order
@@ -181,7 +191,10 @@ class Loop:
         self.ahead_s = zygote.ahead_s
         watch = limits.processes > 0 and ends.group is None
         self.keep = keep
-        self.life = Life(order, limits, budget, asked, watch_memory=watch, keep=keep)
+        calls = None if desk is None else desk.calls
+        self.life = Life(order, limits, budget, asked, watch_memory=watch, keep=keep, calls=calls)
+        if desk is not None:
+            self.watch(desk.fd, desk.heard)
         self.watch(ends.status.fileno(), self.on_status)
         self.watch(ends.link.fileno(), self.on_link)
         for name, fd in self.open_streams():
@@ -207,7 +220,7 @@ class Loop:
 
     def wait_ms(self, most_s: float = math.inf) -> int | None:
         """For how long there is nothing to do unless something arrives, and at most so long."""
-        if self.parking:
+        if self.parking or (self.desk is not None and self.desk.busy):
             return 0
         left = min(self.life.deadline(), self.usage_at) - time.monotonic()
         left = min(left, most_s)
@@ -228,7 +241,18 @@ class Loop:
             self.tick(now)
         if self.usage_at <= now:
             self.tell_usage(now)
+        if self.desk is not None and self.desk.busy:
+            self.answer(self.desk)
         return self.pace()
+
+    def answer(self, desk: Desk) -> None:
+        """Make a call of a host function, or tell the guest what one has come to."""
+        self.little = 0  # a call is more than a few bytes
+        self.in_application = True
+        event = desk.take()
+        self.in_application = False
+        if event is not None:
+            self.tell(event)
 
     def result(self) -> Result:
         """The result of the run that is over; raises where it failed."""
@@ -299,6 +323,12 @@ class Loop:
                 self.collect()
             elif isinstance(instruction, e.Park):
                 self.park()
+            elif isinstance(instruction, e.Invoke):
+                if self.desk is not None:
+                    self.desk.invoke(instruction)
+            elif isinstance(instruction, e.Abandon):
+                if self.desk is not None:
+                    self.desk.abandon(instruction.call_id)
             elif isinstance(instruction, e.Freeze):
                 self.freeze(True)
             elif isinstance(instruction, e.Thaw):
@@ -567,6 +597,11 @@ class Loop:
     def flush(self) -> None:
         """Write what is due to the link, as far as it takes it."""
         fd = self.ends.link.fileno()
+        self._send(fd)
+        if self.desk is not None:
+            self.desk.calls.held = sum(map(len, self.outgoing)) > _MOST_UNREAD
+
+    def _send(self, fd: int) -> None:
         while self.outgoing:
             first = self.outgoing[0]
             try:

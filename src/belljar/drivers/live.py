@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..result import Result, UsageNow
     from ..wire.limits import Budget
     from .blocking import Feed, Maker
+    from .desk import Desk
     from .zygotes import GuestEnds, Work
 
     Listener = Callable[[str, bytes], object]
@@ -203,6 +204,8 @@ class LiveGuest:
         else:
             self._ends.let_go()
         self.interrupts.close()
+        if self._loop.desk is not None:
+            self._loop.desk.close()
 
 
 class Live(LiveGuest):
@@ -220,13 +223,26 @@ class Live(LiveGuest):
         feed: Feed,
         began: float,
         requested: float,
+        desk: Desk | None = None,
     ) -> None:
         """Ready to be started with an order that brings its settings.
+
+        ``desk``: where host functions are called.
 
         Raises ``OSError`` and ``SandboxFailure``; the ends are the caller's then.
         """
         loop = self.loop_kind(
-            ends, order, limits, budget, feed, None, zygote, began, requested, keep=True
+            ends,
+            order,
+            limits,
+            budget,
+            feed,
+            None,
+            zygote,
+            began,
+            requested,
+            keep=True,
+            desk=desk,
         )
         super().__init__(loop, zygote, ends)
 

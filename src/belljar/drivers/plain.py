@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..engine.life import Order
     from ..policy import Limits
     from ..wire.limits import Budget
+    from .desk import Desk
 
 _SIGNALS = [number for number in range(1, 32) if number not in (9, 19)]  # but KILL and STOP
 # What is in the current directory is not ours to import; the code finds it as ``python -c`` does.
@@ -149,15 +150,27 @@ class PlainLive(Live):
 
     loop_kind = PlainLoop
 
-    def __init__(self, ends: PlainEnds, order: Order, limits: Limits, budget: Budget) -> None:
-        """Ready to be started.  Raises ``SetupFailed``; the process is gone then."""
+    def __init__(
+        self,
+        ends: PlainEnds,
+        order: Order,
+        limits: Limits,
+        budget: Budget,
+        desk: Desk | None = None,
+    ) -> None:
+        """Ready to be started.  Raises ``SetupFailed``; the process is gone then.
+
+        ``desk``: where host functions are called.
+        """
         now = time.monotonic()
         nobody = _Nobody(now)
         try:
-            super().__init__(nobody, ends, order, limits, budget, Feed(), now, now)
+            super().__init__(nobody, ends, order, limits, budget, Feed(), now, now, desk)
         except BaseException as error:
             failure = broken_off(error, None, nobody, ends)
             ends.close()
+            if desk is not None:
+                desk.close()
             if failure is error:
                 raise
             raise failure from error

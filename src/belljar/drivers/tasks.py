@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..wire.limits import Budget
     from .blocking import Feed
     from .live import Drive, Listener, Listeners
+    from .task_desk import TaskDesk
     from .zygotes import GuestEnds, Work, Zygote
 
 _WRITE_BYTES = 4096  # PIPE_BUF: a pipe that is writable takes so much at once, see pipe(7)
@@ -107,6 +108,7 @@ class TaskLoop(Loop):
         requested: float,
         *,
         keep: bool = False,
+        desk: TaskDesk | None = None,
     ) -> None:
         self.readiness = Readiness()
         self._calling: anyio.CancelScope | None = None
@@ -123,6 +125,7 @@ class TaskLoop(Loop):
                 requested,
                 keep=keep,
                 poll=self.readiness,
+                desk=desk,
             )
         except BaseException:
             self.readiness.close()
@@ -189,6 +192,7 @@ async def run(
     on_artifact: Callable[[Artifact], object] | None = None,
     put: Callable[[Work], None] | None = None,
     started: Callable[[], object],
+    desk: TaskDesk | None = None,
 ) -> Result:
     """``blocking.run`` for a task.  ``started`` is called when the guest has the code.
 
@@ -197,15 +201,12 @@ async def run(
     """
     loop = None
     try:
-        loop = TaskLoop(ends, order, limits, budget, feed, on_output, zygote, began, requested)
+        loop = TaskLoop(
+            ends, order, limits, budget, feed, on_output, zygote, began, requested, desk=desk
+        )
         loop.on_usage, loop.on_artifact, loop.put = on_usage, on_artifact, put
-        rest_s, waiting = 0.0, True
-        while not loop.done:
-            rest_s = loop.go_on(await loop.wait(rest_s, math.inf))
-            if waiting and loop.life.started_at is not None:
-                waiting = False
-                started()
-        return loop.result()
+        whole = _to_the_end(loop, started)
+        return await (whole if desk is None else desk.attend(whole))
     except BaseException as error:
         failure = broken_off(error, loop, zygote, ends)
         if failure is error:
@@ -215,6 +216,18 @@ async def run(
         ends.close()
         if loop is not None:
             loop.readiness.close()
+        if desk is not None:
+            desk.close()
+
+
+async def _to_the_end(loop: TaskLoop, started: Callable[[], object]) -> Result:
+    rest_s, waiting = 0.0, True
+    while not loop.done:
+        rest_s = loop.go_on(await loop.wait(rest_s, math.inf))
+        if waiting and loop.life.started_at is not None:
+            waiting = False
+            started()
+    return loop.result()
 
 
 class TaskLive(LiveGuest):
@@ -232,14 +245,26 @@ class TaskLive(LiveGuest):
         feed: Feed,
         began: float,
         requested: float,
+        desk: TaskDesk | None = None,
     ) -> None:
         """Ready to be started with an order that brings its settings.
 
         Raises ``OSError``; the ends are the caller's then.
         """
         loop = TaskLoop(
-            ends, order, limits, budget, feed, None, zygote, began, requested, keep=True
+            ends,
+            order,
+            limits,
+            budget,
+            feed,
+            None,
+            zygote,
+            began,
+            requested,
+            keep=True,
+            desk=desk,
         )
+        self._desk = desk
         try:
             super().__init__(loop, zygote, ends)
         except BaseException:
@@ -261,7 +286,8 @@ class TaskLive(LiveGuest):
 
         Whatever is raised, cancellation included, the guest waits for another run or is gone.
         """
-        return await self._wait(self._turn(order, limits, budget, listeners))
+        whole = self._wait(self._turn(order, limits, budget, listeners))
+        return await (whole if self._desk is None else self._desk.attend(whole))
 
     async def _wait(self, drive: Drive) -> Result:
         try:

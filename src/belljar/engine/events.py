@@ -133,6 +133,26 @@ class Resumed(Record):
     """The work that the last ``Paused`` told of is done."""
 
 
+class Answered(Record):
+    """A host function that ``Invoke`` named has returned, or raised.
+
+    ``value`` is encoded; ``refused`` says that the function was not called, because its arguments
+    are not what it takes.
+    """
+
+    call_id: int
+    value: bytes | None = None
+    error_type: str = ""
+    message: str = ""
+    refused: bool = False
+
+
+class Revoked(Record):
+    """A host function may be used no longer."""
+
+    function: str
+
+
 # --- instructions: what to do next ---------------------------------------------------------
 
 
@@ -215,6 +235,20 @@ class CloseLink(Record):
     """Close the host's end of the link."""
 
 
+class Invoke(Record):
+    """Call a host function, and tell ``Answered``.  The arguments are the guest's: hostile."""
+
+    call_id: int
+    function: str
+    arguments: bytes
+
+
+class Abandon(Record):
+    """Nobody waits any more for what this call comes to: cancel it where that can be done."""
+
+    call_id: int
+
+
 if TYPE_CHECKING:
     Event = (
         Spawned
@@ -233,6 +267,8 @@ if TYPE_CHECKING:
         | Interrupted
         | Paused
         | Resumed
+        | Answered
+        | Revoked
     )
     Instruction = (
         Send
@@ -250,4 +286,6 @@ if TYPE_CHECKING:
         | Present
         | StopReading
         | CloseLink
+        | Invoke
+        | Abandon
     )

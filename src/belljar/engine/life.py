@@ -11,12 +11,24 @@ from __future__ import annotations
 import math
 
 from ..errors import SHORTAGES, SandboxFailure, SetupFailed, WorkerDied
-from ..result import LimitHit, Result
+from ..result import Denial, LimitHit, Result
 from ..wire.connection import Connection
 from ..wire.errors import RemoteError
-from ..wire.events import Artifact, Close, Denied, Finished, Hold, Ready, Room, Run, Taken
+from ..wire.events import (
+    Artifact,
+    Close,
+    Denied,
+    Finished,
+    Hold,
+    HostCall,
+    Ready,
+    Room,
+    Run,
+    Taken,
+)
 from . import bulk
 from . import events as e
+from .calls import Answer
 from .throttle import PIECE_BYTES, Throttles
 from .turn import MOST_DENIALS, SIGKILL, End, Turn
 
@@ -25,6 +37,7 @@ if TYPE_CHECKING:
     from ..policy import Limits
     from ..wire.events import Call
     from ..wire.limits import Budget
+    from .calls import Calls, Step
 
     Order = Run | Call
 
@@ -62,9 +75,15 @@ class Life:
         *,
         watch_memory: bool = False,
         keep: bool = False,
+        calls: Calls | None = None,
     ) -> None:
-        """``watch_memory``: nothing but the host sees what the guest's processes hold together."""
+        """``watch_memory``: nothing but the host sees what the guest's processes hold together.
+
+        ``calls``: of host functions, where it has any.
+        """
         self._keep = keep
+        self._calls = calls
+        self._paused_by: set[int] = set()  # calls of this turn that make the clock stand still
         self._watch_memory = watch_memory
         self._connection = Connection("host")
         self._asked_at = now
@@ -121,9 +140,11 @@ class Life:
         ends_at = self.ends_at()
         if self._running:
             held_until = math.inf if turn.throttles is None else turn.throttles.take_at
-            return min(ends_at, turn.next_cpu_check, turn.next_memory_check, held_until)
+            due = min(ends_at, turn.next_cpu_check, turn.next_memory_check, held_until)
+            return due if self._calls is None else min(due, self._calls.due_at())
         if self._ending:
-            return min(ends_at, turn.next_cpu_check, turn.next_memory_check)
+            due = min(ends_at, turn.next_cpu_check, turn.next_memory_check)
+            return due if self._calls is None else min(due, self._calls.due_at())
         return min(ends_at, turn.next_memory_check) if self._may_grow else ends_at
 
     @property
@@ -181,7 +202,18 @@ class Life:
 
     def handle(self, event: e.Event, now: float) -> list[e.Instruction]:
         """Take one event; returns what to do about it, in order."""
-        instructions = self._take(event, now)
+        calls = self._calls
+        instructions: list[e.Instruction] = []
+        if calls is not None and isinstance(event, e.Tick) and self._has_the_code:
+            # First, because a call that ends lets the clock go on.
+            instructions = self._carry_on(calls.tick(now), now)
+        instructions += self._take(event, now)
+        if calls is not None and not (self._has_the_code and self._link_open):
+            given_up = self._give_up(calls, now)
+            if given_up:
+                # Collecting comes last, since it ends with the guest stopped for good.
+                last = [instructions.pop()] if instructions[-1:] == [e.Collect()] else []
+                instructions = _without_begun(instructions, given_up) + given_up + last
         throttles = self.turn.throttles
         if throttles is not None and not self._running and not self._parked:
             alive = not self._killed and self._exited is None
@@ -236,6 +268,8 @@ class Life:
             self.turn.pauses.begin(now)
         elif isinstance(event, e.Resumed):
             self._resume(now)
+        elif isinstance(event, (e.Answered, e.Revoked)):
+            return self._take_answer(event, now)
         else:
             return self._interrupt(event.grace_s, now)
         return []
@@ -258,6 +292,55 @@ class Life:
             pauses.past_s += gone
         elif self._exited is not None:
             self._kill_at += elapsed  # its pipes are drained all the same
+
+    # --- calls of host functions ---------------------------------------------------------------
+
+    def _take_call(self, event: HostCall, now: float) -> list[e.Instruction]:
+        if self._calls is None:
+            self._violation = "the guest called a host function and was given none"
+            return self._kill(now)
+        return self._carry_on(self._calls.take(event, now), now)
+
+    def _take_answer(self, event: e.Answered | e.Revoked, now: float) -> list[e.Instruction]:
+        if self._calls is None:
+            return []
+        if isinstance(event, e.Revoked):
+            return self._carry_on(self._calls.revoke(event.function, now), now)
+        self._go_on(event.call_id, now)
+        return self._carry_on(self._calls.answer(event, now), now)
+
+    def _give_up(self, calls: Calls, now: float) -> list[e.Instruction]:
+        """The code is over, or cannot hear of them any more: its calls are over as well."""
+        if not self._has_the_code:
+            self._paused_by.clear()
+        return self._carry_on(calls.pause(now), now)
+
+    def _carry_on(self, steps: list[Step], now: float) -> list[e.Instruction]:
+        instructions: list[e.Instruction] = []
+        for step in steps:
+            if isinstance(step, Answer):
+                self._note_refusal(step)
+                if self._link_open and self._violation is None:
+                    instructions.append(e.Send(self._connection.send(step.returned)))
+                continue
+            if isinstance(step, e.Abandon):
+                self._go_on(step.call_id, now)
+            elif self._calls is not None and self._calls.stands_still(step.call_id):
+                self._paused_by.add(step.call_id)
+                self.turn.pauses.begin(now)
+            instructions.append(step)
+        return instructions
+
+    def _go_on(self, call_id: int, now: float) -> None:
+        """The host works no longer for this call."""
+        if call_id in self._paused_by:
+            self._paused_by.discard(call_id)
+            self._resume(now)
+
+    def _note_refusal(self, answer: Answer) -> None:
+        returned = answer.returned
+        if returned.grant:
+            self.turn.refuse(Denial("call", answer.function, returned.grant))
 
     # --- ends that are told first -----------------------------------------------------------
 
@@ -412,11 +495,14 @@ class Life:
                 shown = None if self._settling else self.turn.show(event)
                 if shown is not None:
                     instructions.append(e.Present(shown))
+            elif isinstance(event, HostCall):
+                instructions += self._take_call(event, now)
             elif isinstance(event, Finished):
                 instructions += self._take_finished(event, now)
             elif isinstance(event, Room):
                 pieces, self.turn.outgoing = bulk.pieces_of(self.turn.outgoing), None
                 instructions += [e.Pour(pieces), e.Send(self._connection.kept_back())]
+                instructions += self._resume_calls(now)
             elif isinstance(event, Hold):
                 if sum(event.sizes) > self.turn.budget.memory_bytes:
                     self._violation = "the guest holds a value over its limit value_bytes"
@@ -436,7 +522,12 @@ class Life:
         )
         self._plan_cpu_check(now)
         turn.outgoing = bulk.outgoing_for(turn.order)
-        return [e.Send(self._connection.send(turn.order, turn.outgoing))]
+        sends: list[e.Instruction] = [e.Send(self._connection.send(turn.order, turn.outgoing))]
+        # Else the order itself is sent when there is room for what is poured.
+        return sends if self._connection.state == "POURING" else [*sends, *self._resume_calls(now)]
+
+    def _resume_calls(self, now: float) -> list[e.Instruction]:
+        return [] if self._calls is None else self._carry_on(self._calls.resume(now), now)
 
     def _take_fetched(self, event: e.Fetched) -> list[e.Instruction]:
         self.turn.fetched = event.buffers or ()
@@ -551,3 +642,11 @@ class Life:
         # Nothing of ours sends SIGKILL so early: somebody outside did, or the kernel for want of
         # memory, and the code has not run.
         return SetupFailed("start", text, retryable=exited.signal == SIGKILL)
+
+
+def _without_begun(
+    instructions: list[e.Instruction], due: list[e.Instruction]
+) -> list[e.Instruction]:
+    """What is given up in the moment in which it was to begin does not begin."""
+    over = {one.call_id for one in due if isinstance(one, e.Abandon)}
+    return [one for one in instructions if not (isinstance(one, e.Invoke) and one.call_id in over)]

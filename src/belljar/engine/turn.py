@@ -120,6 +120,11 @@ class Turn:
         if what not in self.truncated:
             self.truncated.append(what)
 
+    def refuse(self, denial: Denial) -> None:
+        """Keep a refusal of the host's own, once."""
+        if len(self.denials) < MOST_DENIALS and denial not in self.denials:
+            self.denials.append(denial)
+
     def memory_hit(self, used: float) -> LimitHit:
         """The processes together held too much."""
         return LimitHit("memory", self.limits.memory_bytes, float(used), "kernel")

@@ -14,17 +14,17 @@ import os
 import sys
 
 from ..wire import late
-from ..wire.connection import Connection
-from ..wire.events import Call, Close, Denied, Hold, Pour, Ready, Room, Run, Taken
+from ..wire.events import Call, Close, Denied, Finished, Ready, Run
 from ..wire.limits import Budget
 from . import (
     artifacts,
-    bulk,
     bytecode,
+    channels,
     denials,
     ending,
     execute,
     figures,
+    functions,
     imports,
     notebook,
     report,
@@ -32,7 +32,7 @@ from . import (
     standins,
     usage,
 )
-from .outgoing import Outgoing
+from .link import Link
 from .refusals import public_module
 
 TYPE_CHECKING = False
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..wire.bulk import Outgoing as Parts
-
-_READ_BYTES = 1 << 16
 _PATH = "/usr/bin:/bin"
 
 
@@ -152,7 +150,7 @@ def preload(name: str, refused: list[str]) -> None:
         _imports.refuse_nothing()
 
 
-def settle(settings: Mapping[str, Any]) -> Budget:
+def settle(settings: Mapping[str, Any], link: Link) -> Budget:
     """Before the first run: the environment, the watch on refusals, the bound on values."""
     sys.orig_argv[:] = [sys.executable]
     if settings["processes"]:
@@ -164,6 +162,12 @@ def settle(settings: Mapping[str, Any]) -> Budget:
     ending.expect(*settings["time"])
     execute.rules_on_builtins = settings["builtins"]
     usage.begin(settings["limits"], settings["abilities"])
+    if settings.get("functions"):
+        public = sys.modules["belljar"]
+        execute.given.update(functions.install(link, settings["functions"], public))
+    if settings.get("channels"):
+        public = sys.modules["belljar"]
+        execute.given.update(channels.install(link, settings["channels"], public))
     if settings["explain"]:
         denials.install(
             settings["readable"],
@@ -180,95 +184,68 @@ def settle(settings: Mapping[str, Any]) -> Budget:
     return Budget(memory_bytes=settings["value_bytes"])
 
 
-def serve(link: int, read: Callable[[int, int], bytes] = os.read) -> int:
+def serve(fd: int, read: Callable[[int, int], bytes] = os.read) -> int:
     """Answer runs until the last one, or until the host closes the link; the exit status.
 
-    The first one's settings say whether it is the last one, too.  ``read`` is bound now, as with
-    ``_write_all``.
+    The first one's settings say whether it is the last one, too.
     """
     ending.hold()
-    connection = Connection("guest")
-    outgoing = Outgoing(link, connection)
-    os.set_inheritable(link, False)  # a program that the guest starts has no business with it
-    outgoing.speak(Ready(stages={}))
+    link = Link(fd, read)
+    link.speak(Ready(stages={}))
     budget: Budget | None = None
     keep = False
     most_bytes = 0
     while True:
-        data = read(link, _READ_BYTES)
-        if not data:
+        event = link.next_order()
+        if event is None or isinstance(event, Close):
             return 0
-        for event in connection.receive_data(memoryview(data)):
-            if isinstance(event, Close):
-                return 0
-            if isinstance(event, Pour):
-                outgoing.speak(Room())
-                poured = bulk.receive(link, event.sizes)
-                if poured is None:
-                    return 0
-                connection.expect(poured)
-            if not isinstance(event, (Run, Call)):
-                continue
-            if budget is None:
-                keep = event.settings["keep"]
-                budget = settle(event.settings)
-            elif event.settings:
-                budget = _settle_again(event.settings)
-            most_bytes = event.settings.get("artifact_bytes", most_bytes)
-            artifacts.begin(outgoing.speak, event.run_id, most_bytes)
-            run_id = event.run_id
+        if not isinstance(event, (Run, Call)):
+            continue
+        if budget is None:
+            keep = event.settings["keep"]
+            budget = settle(event.settings, link)
+        elif event.settings:
+            budget = _settle_again(event.settings)
+        most_bytes = event.settings.get("artifact_bytes", most_bytes)
+        artifacts.begin(link.speak, event.run_id, most_bytes)
+        run_id = event.run_id
 
-            def hold(parts: Parts, run_id: int = run_id) -> bool:
-                return outgoing.mine and _hold(link, connection, outgoing, run_id, parts, read)
+        def hold(parts: Parts, run_id: int = run_id) -> bool:
+            return link.mine and link.hold(run_id, parts)
 
-            finished = execute.run(event, budget, keep, hold)
-            status = finished.exit_code or (1 if finished.outcome == "raised" else 0)
-            if not outgoing.mine:
-                # A fork that went on to the end of the program: it is not the run.
-                if finished.error is not None:
-                    _write_all(2, finished.error.traceback.encode("utf-8", "replace"))
-                return status & 0xFF
-            if artifacts.end():
-                finished = finished.replace(truncated=("artifacts",))
-            entries = denials.take()
-            if entries:
-                outgoing.speak(Denied(event.run_id, entries))
-            try:
-                outgoing.speak(finished)
-            except MemoryError:
-                # For all of it; as much as there is room for.
-                gc.collect()
-                outgoing.speak(report.without_details(finished))
-            if not keep:
-                return status & 0xFF
+        finished = execute.run(event, budget, keep, hold)
+        status = finished.exit_code or (1 if finished.outcome == "raised" else 0)
+        if not link.mine:
+            # A fork that went on to the end of the program: it is not the run.
             if finished.error is not None:
-                _imports.drop_refused()
-            imports.restrict()
-
-
-def _hold(
-    link: int,
-    connection: Connection,
-    outgoing: Outgoing,
-    run_id: int,
-    parts: Parts,
-    read: Callable[[int, int], bytes],
-) -> bool:
-    """Let the host copy large parts of the value; whether it has."""
-    outgoing.speak(Hold(run_id, bulk.addresses(parts), tuple(parts.sizes)))
-    while True:
-        data = read(link, _READ_BYTES)
-        if not data:
-            raise SystemExit(0)
-        for event in connection.receive_data(memoryview(data)):
-            if isinstance(event, Taken):
-                return event.whole
+                _write_all(2, finished.error.traceback.encode("utf-8", "replace"))
+            return status & 0xFF
+        if artifacts.end():
+            finished = finished.replace(truncated=("artifacts",))
+        entries = denials.take()
+        if entries:
+            link.speak(Denied(event.run_id, entries))
+        _finish(link, finished)
+        if not keep:
+            return status & 0xFF
+        if finished.error is not None:
+            _imports.drop_refused()
+        imports.restrict()
 
 
 def _settle_again(settings: Mapping[str, Any]) -> Budget:
     """Before a further run: its own limits."""
     ending.expect(*settings["time"])
     return Budget(memory_bytes=settings["value_bytes"])
+
+
+def _finish(link: Link, finished: Finished) -> None:
+    """The last word of a run; if there is no memory for all of it, as much as there is."""
+    try:
+        link.speak(finished)
+    except MemoryError:
+        gc.collect()
+        link.speak(report.without_details(finished))
 
 
 def _write_all(fd: int, data: bytes, write: Callable[[int, Any], int] = os.write) -> None:

@@ -11,11 +11,13 @@ Not a wall: code may catch, block or reset all of it, and is killed when its gra
 
 from __future__ import annotations
 
+import _thread
 import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
+    from collections.abc import Callable
     from typing import Any
 else:
     import _signal
@@ -25,6 +27,9 @@ _INT, _OVER = int(_signal.SIGINT), int(_signal.SIGURG)
 _set: Any = _signal.signal
 _interrupted: Any = _signal.default_int_handler
 _cpu_s = time.process_time
+
+_main_thread = _thread.get_ident()  # the zygote's only one, and after the fork the guest's first
+_get_ident = _thread.get_ident
 
 _held: list[int] = []  # the signal that came before the code began
 _before: Any = _interrupted  # what SIGINT does in the code
@@ -95,3 +100,79 @@ def _timeout() -> TimeoutError:
     return TimeoutError(
         f"{name}: {_limits[name]:g} s are over; the code is ended in {_limits['grace_s']:g} s"
     )
+
+
+def in_main_thread() -> bool:
+    """Whether this is the thread in which Python's signal handlers run."""
+    return _get_ident() == _main_thread
+
+
+class _Woken(Exception):
+    """A signal came while nothing was under way but waiting."""
+
+
+class Undisturbed:
+    """Around what a signal's handler must not cut in two; for the main thread.
+
+    What: both signals are noted.  Because: an exception between the bytes of a frame, or between
+    reading some and keeping them, would break the link.  Then: waiting alone is cut short, and at
+    the end what has come is handed to the handlers of the code's own, which may raise.
+    """
+
+    __slots__ = ("_before", "_waiting", "came")
+
+    def __init__(self) -> None:
+        self._before: list[tuple[int, Any]] = []
+        self._waiting = False
+        self.came: list[int] = []
+
+    def __enter__(self) -> Undisturbed:
+        self.came = []
+        try:
+            for number in (_INT, _OVER):
+                # The next two lines may be cut in two: what was there is still known then.
+                self._before.append((number, _signal.getsignal(number)))
+                _set(number, self._note)
+        except BaseException:
+            self._restore()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._restore()
+        if kind is None:
+            self._deliver()
+
+    def _restore(self) -> None:
+        try:
+            while self._before:
+                number, handler = self._before[-1]
+                if handler is not None:  # else it was not set from Python
+                    _set(number, handler)
+                self._before.pop()
+        finally:
+            if self._before:
+                self._restore()  # a handler that is back has raised: the others come back, too
+
+    def _note(self, number: int, _frame: object) -> None:
+        self.came.append(number)
+        if self._waiting:
+            self._waiting = False
+            raise _Woken
+
+    def wait(self, function: Callable[[], object]) -> None:
+        """Call what does nothing but wait; a signal cuts it short."""
+        try:
+            self._waiting = True
+            if not self.came:
+                function()
+            self._waiting = False
+        except _Woken:
+            self._waiting = False
+
+    def _deliver(self) -> None:
+        came, self.came = self.came, []
+        for number in dict.fromkeys(came):
+            handler = _signal.getsignal(number)
+            if callable(handler):
+                handler(number, None)

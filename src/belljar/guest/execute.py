@@ -39,6 +39,7 @@ _FUTURES = 0x1FE0000  # every CO_FUTURE_* of __future__
 rules_on_builtins: dict[str, int] = {}  # the policy's, from the settings of the run
 before_code: list[Callable[[], None]] = []  # what takes from the code what the agent may still need
 after_code: list[Callable[[], None]] = []  # what is to be done when the code has ended
+given: dict[str, Any] = {}  # names that every run finds, from the settings of the first
 _main: ModuleType | None = None  # of all runs
 _begun = False
 _prompted = False  # whether there was a statement of a prompt
@@ -131,6 +132,7 @@ def _main_module() -> ModuleType:
     if module is None:
         module = _main = type(sys)("__main__")
         module.__dict__["__builtins__"] = chosen_builtins(builtins, rules_on_builtins)
+        module.__dict__.update(given)
         sys.modules["__main__"] = module
     return module
 

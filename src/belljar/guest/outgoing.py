@@ -46,7 +46,7 @@ class Outgoing:
         self._write = write
         self._getpid = getpid
         self._pid = getpid()
-        self._lock: Any = _thread.RLock()
+        self.lock: Any = _thread.RLock()  # around the connection as well
         self._frames: list[_Frame] = []
         self._writing = False
 
@@ -63,7 +63,7 @@ class Outgoing:
         """
         if not self.mine:
             return
-        with self._lock:
+        with self.lock:
             self._frames.append(_Frame(self._connection.send(event)))
             # A handler that speaks while its own thread writes only leaves its frame here.
             while self._frames and not self._writing:

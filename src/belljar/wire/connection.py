@@ -15,7 +15,14 @@ from .encoder import encode
 from .errors import LocalError, RemoteError
 from .events import KINDS, Pour
 from .frames import FrameDecoder, encode_frame
-from .limits import ARTIFACTS_PER_RUN, DENIALS_PER_RUN, MESSAGE, Budget
+from .limits import (
+    ARTIFACTS_PER_RUN,
+    CALLS,
+    CALLS_BYTES,
+    DENIALS_PER_RUN,
+    MESSAGE,
+    Budget,
+)
 from .schema import Mismatch, check_field
 from .states import START, TRANSITIONS
 
@@ -51,6 +58,9 @@ class Connection:
         "_artifacts",
         "_breach",
         "_budgets",
+        "_call_id",
+        "_calls",
+        "_calls_bytes",
         "_denials",
         "_frames",
         "_held",
@@ -74,6 +84,9 @@ class Connection:
         self._held = 0  # Holds that are not Taken: 0, 1, and 2 when that was all of the run
         self._incoming: Incoming | None = None  # of the next frame with user data
         self._kept_back: tuple[bytes, str, Event] | None = None
+        self._call_id = 0  # of the last call of a host function
+        self._calls: dict[int, int] = {}  # those that wait for their answers, and their bytes
+        self._calls_bytes = 0
         self._frames = self._new_frames()
 
     def _new_frames(self) -> FrameDecoder:
@@ -95,6 +108,11 @@ class Connection:
         """Where the conversation stands; ``states`` has the table."""
         return self._state
 
+    @property
+    def calls(self) -> tuple[int, int]:
+        """How many calls of host functions wait for their answers, and the bytes of them."""
+        return len(self._calls), self._calls_bytes
+
     def send(self, command: Event, outgoing: Outgoing | None = None) -> bytes:
         """The bytes that say so to the peer.
 
@@ -114,18 +132,21 @@ class Connection:
             raise LocalError(f"{name} cannot be sent in state {self._state}")
         fields = [field.written(getattr(command, field.name)) for field in kind.fields]
         try:
-            event = _event(kind, fields)
-            self._match(name, event)
+            for field, value in zip(kind.fields, fields, strict=True):
+                check_field(field, value)
+            if kind.consistent is not None:
+                kind.consistent(command)
+            self._match(name, command)
         except Mismatch as mismatch:
             raise LocalError(f"{name}: {mismatch}") from None
         budget = self._budgets[kind.number]
         frame = encode_frame(kind.number, encode(fields, budget, outgoing), budget.frame_bytes)
         if outgoing is not None and outgoing.pieces:
             announced = self.send(Pour(tuple(outgoing.sizes)))
-            self._kept_back = frame, name, event
+            self._kept_back = frame, name, command
             return announced
         self._state = then
-        self._note(name, event)
+        self._note(name, command)
         return frame
 
     def kept_back(self) -> bytes:
@@ -213,6 +234,15 @@ class Connection:
                 raise Mismatch("run_id: expected that of the run at hand")
             if self._held != (name == "Taken"):
                 raise Mismatch("expected one Hold in a run, and one Taken after it")
+        elif name == "HostCall":
+            if event.call_id <= self._call_id:
+                raise Mismatch("call_id: expected one above those of all earlier calls")
+            if len(self._calls) >= CALLS:
+                raise Mismatch(f"call_id: expected at most {CALLS} calls that wait")
+            if self._calls_bytes + len(event.arguments) > CALLS_BYTES:
+                raise Mismatch(f"arguments: expected {CALLS_BYTES} bytes at most in all that wait")
+        elif name == "Returned" and event.call_id not in self._calls:
+            raise Mismatch("call_id: expected that of a call that waits")
 
     def _note(self, name: str, event: Any) -> None:
         if name in ("Run", "Call"):
@@ -224,6 +254,12 @@ class Connection:
             self._denials += len(event.entries)
         elif name == "Artifact":
             self._artifacts += 1
+        elif name == "HostCall":
+            self._call_id = event.call_id
+            self._calls[event.call_id] = len(event.arguments)
+            self._calls_bytes += len(event.arguments)
+        elif name == "Returned":
+            self._calls_bytes -= self._calls.pop(event.call_id)
 
 
 def _budgets(whole: Budget) -> dict[int, Budget]:

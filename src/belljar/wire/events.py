@@ -2,10 +2,12 @@
 
 host -> guest     Run         here is code, run it
                   Call        call this by its name
-                  Close       no more will come
-                  Pour        large parts of the next Run or Call come as bare bytes
-                  Taken       the host has what a Hold named
+              Returned    what a call of a host function came to
+              Close       no more will come
+              Pour        large parts of the next Run or Call come as bare bytes
+              Taken       the host has what a Hold named
 guest -> host     Ready       confined and waiting
+                  HostCall    the code calls a function of the host's
                   Denied      the code tried something that the policy does not allow
                   Artifact    the code shows something: a figure, a table
                   Finished    how the run ended
@@ -14,8 +16,8 @@ guest -> host     Ready       confined and waiting
 
 What: one frozen record per kind, one table that gives each its number, sender, cap and
 fields.  Because: everything that a guest sends is a claim, and a table is what an auditor
-can read.  Then: a payload is the list of the fields in order, and a new kind (a host call
-and its return) is a record and a row in ``KINDS``.
+can read.  Then: a payload is the list of the fields in order, and a new kind is a record and
+a row in ``KINDS``.
 """
 
 from __future__ import annotations
@@ -63,9 +65,11 @@ __all__ = [
     "ErrorText",
     "Finished",
     "Hold",
+    "HostCall",
     "Kind",
     "Pour",
     "Ready",
+    "Returned",
     "Room",
     "Run",
     "Taken",
@@ -115,6 +119,23 @@ class Call(Record):
     settings: Mapping[str, Any] = {}
 
 
+class Returned(Record):
+    """What a call of a host function came to.
+
+    call_id      of a call that was not answered yet
+    value        encoded on its own, unless there is an error
+    error_type   name of a built-in exception, or empty
+    message      what it says
+    grant        what would have allowed the call, where it was refused
+    """
+
+    call_id: int
+    value: bytes | None = None
+    error_type: str = ""
+    message: str = ""
+    grant: str = ""
+
+
 class Close(Record):
     """No more runs will come; the guest ends."""
 
@@ -155,6 +176,20 @@ class Ready(Record):
     """The guest is confined and waits.  ``stages``: seconds that each step of it took."""
 
     stages: Mapping[str, float]
+
+
+class HostCall(Record):
+    """The code calls a function of the host's.
+
+    call_id      1 .. 2**63-1, above that of every earlier call of the connection
+    function     its name
+    arguments    encoded on their own, for ``values.decode`` and a budget of the function's: the
+                 list of the positional ones, and the dict of the others
+    """
+
+    call_id: int
+    function: str
+    arguments: UntrustedBytes
 
 
 class Denial(Record):
@@ -231,6 +266,12 @@ def _in_pairs(event: Hold) -> None:
         raise Mismatch("as many addresses as sizes")
 
 
+def _answered(event: Returned) -> None:
+    """A value or an error."""
+    if (event.value is None) != bool(event.error_type):
+        raise Mismatch("a value, or an error's type")
+
+
 class Kind(Record):
     """A row of the table.
 
@@ -247,6 +288,7 @@ class Kind(Record):
     consistent: Callable[[Any], None] | None = None
 
 
+_CALL_ID = Field("call_id", integer(1, 2**63 - 1))
 _RUN_ID = Field("run_id", integer(1, 2**63 - 1))
 _SIZES = sequence(integer(BULK_BYTES + 1, 2**40), MOST_PIECES, 1)
 _LABEL = text(limits.LABEL_CHARS)
@@ -331,6 +373,20 @@ KINDS: tuple[Kind, ...] = (
         consistent=_in_pairs,
     ),
     Kind(
+        number=0x04,
+        sender="host",
+        record=Returned,
+        fields=(
+            _CALL_ID,
+            Field("value", optional(encoded)),
+            Field("error_type", text(limits.TYPE_CHARS)),
+            Field("message", text(limits.MESSAGE_CHARS)),
+            Field("grant", text(limits.NAME_CHARS)),
+        ),
+        nodes=8,
+        consistent=_answered,
+    ),
+    Kind(
         number=0x81,
         sender="guest",
         record=Ready,
@@ -373,5 +429,17 @@ KINDS: tuple[Kind, ...] = (
             Field("metadata", mapping(_LABEL, scalar(limits.METADATA_CHARS), limits.METADATA)),
         ),
         nodes=5 + 2 * limits.REPRESENTATIONS + 2 * limits.METADATA,
+    ),
+    Kind(
+        number=0x84,
+        sender="guest",
+        record=HostCall,
+        fields=(
+            _CALL_ID,
+            Field("function", _LABEL),
+            Field("arguments", encoded),
+        ),
+        most_bytes=limits.CALL_BYTES,
+        nodes=4,
     ),
 )

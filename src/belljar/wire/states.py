@@ -3,11 +3,14 @@
 STARTING --Ready-from-guest-----> IDLE
 IDLE     --Run-from-host--------> RUNNING
 IDLE     --Call-from-host-------> RUNNING
+IDLE     --Returned-from-host---> IDLE
 IDLE     --Close-from-host------> CLOSED
 IDLE     --Pour-from-host-------> POURING
 POURING  --Room-from-guest------> IDLE
 RUNNING  --Denied-from-guest----> RUNNING
 RUNNING  --Artifact-from-guest--> RUNNING
+RUNNING  --HostCall-from-guest--> RUNNING
+RUNNING  --Returned-from-host---> RUNNING
 RUNNING  --Finished-from-guest--> IDLE
 RUNNING  --Hold-from-guest------> RUNNING
 RUNNING  --Taken-from-host------> RUNNING
@@ -38,11 +41,20 @@ START: State = "STARTING"
 
 TRANSITIONS: dict[State, dict[str, State]] = {
     "STARTING": {"Ready": "IDLE"},
-    "IDLE": {"Run": "RUNNING", "Call": "RUNNING", "Close": "CLOSED", "Pour": "POURING"},
+    # An answer and the end of the run that asked may cross.
+    "IDLE": {
+        "Run": "RUNNING",
+        "Call": "RUNNING",
+        "Returned": "IDLE",
+        "Close": "CLOSED",
+        "Pour": "POURING",
+    },
     "POURING": {"Room": "IDLE"},
     "RUNNING": {
         "Denied": "RUNNING",
         "Artifact": "RUNNING",
+        "HostCall": "RUNNING",
+        "Returned": "RUNNING",
         "Finished": "IDLE",
         "Hold": "RUNNING",
         "Taken": "RUNNING",
