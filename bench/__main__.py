@@ -1,7 +1,8 @@
 """``python -m bench``: start-up, import and compute, inside against outside.
 
 Prints one table.  ``--turns N`` sets how often each pair is timed.  ``python -m bench
-overshoot`` prints another: how long after its wall time a run has ended.
+overshoot`` prints another: how long after its wall time a run has ended.  ``python -m bench
+branches`` searches a tree of copies of one sandbox.
 """
 
 from __future__ import annotations
@@ -172,8 +173,14 @@ def compute(turns: int) -> Figure:
 def main() -> int:
     parser = argparse.ArgumentParser("bench", description=__doc__)
     parser.add_argument("--turns", type=int, default=25, help="times each pair is timed (25)")
-    parser.add_argument("what", nargs="?", choices=["ratios", "overshoot"], default="ratios")
+    parser.add_argument(
+        "what", nargs="?", choices=["ratios", "overshoot", "branches"], default="ratios"
+    )
     options = parser.parse_args()
+    if options.what == "branches":
+        from . import branches
+
+        return branches.main()
     if options.what == "overshoot":
         from . import overshoot
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_ATTRIBUTES = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
+ATTRIBUTES = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
 # A directory that every proc has.  Parts of a mount can be copied only while it is attached
 # somewhere (before Linux 6.15).
 _BEHIND = "fs"
@@ -101,7 +101,7 @@ class Confinement:
         in a common one the guests of a zygote could meet by the names of Unix sockets.
         """
         namespaces.unshare(["mount", "net"] if shared else ["mount"])
-        own = mounts.new_tmpfs(size, files, 0o755, _ATTRIBUTES)
+        own = mounts.new_tmpfs(size, files, 0o755, ATTRIBUTES)
         places = [("work", 0o755, "/work"), ("tmp", 0o1777, "/tmp")]
         if shared:
             places.append(("shm", 0o1777, shared))
@@ -112,21 +112,31 @@ class Confinement:
             os.chmod(name, mode, dir_fd=own)
             mounts.attach(mounts.subtree(own, name.encode()), where)
         os.close(own)
-        for where, to in links:
-            os.makedirs(os.path.dirname(where), 0o755, exist_ok=True)
-            os.symlink(to, where)
+        self.link_places(links)
         for path in hidden:
             mounts.detach(path)
         if proc_parts:
             mounts.show_self(proc_parts, f"{self._proc}/{_BEHIND}")
         mounts.detach(self._proc)
         os.chdir("/work")
+        self.hand_over_work()
+
+    def hand_over_work(self) -> None:
+        """A descriptor of ``/work``, the current directory, to the host.
+
+        Now, because later the limit on open files is in force, and the kernel holds it against
+        whoever passes descriptors.
+        """
         if self._show_work is not None:
-            # Now, because later the limit on open files is in force, and the kernel holds it
-            # against whoever passes descriptors.
             work = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             self._show_work(work)
             os.close(work)
+
+    def link_places(self, links: list[list[str]]) -> None:
+        """Links in the guest's own places to granted ones: ``[where, to]``."""
+        for where, to in links:
+            os.makedirs(os.path.dirname(where), 0o755, exist_ok=True)
+            os.symlink(to, where)
 
     def lead_session(self) -> None:
         os.setsid()

@@ -7,6 +7,7 @@ BelljarError
  ├ ClosedError               you closed it, or its guest has ended
  │  └ ChannelClosed(EOFError)  the other end of a channel is closed, or this one
  ├ FileRefused               a file in /work that is not what it should be
+ ├ ForkRefused               what is in the sandbox cannot be there twice
  ├ SandboxFailure            our machinery failed
  │  ├ SetupFailed            a zygote or guest could not be made
  │  ├ WorkerDied             a zygote or guest went away under us
@@ -34,6 +35,7 @@ __all__ = [
     "ClosedError",
     "Denied",
     "FileRefused",
+    "ForkRefused",
     "GuestCrashed",
     "GuestError",
     "GuestExited",
@@ -140,6 +142,18 @@ class FileRefused(BelljarError):
         self.errno = number
         self.message = message
         self.path = path
+
+
+class ForkRefused(BelljarError):
+    """A live sandbox of which no branch can be made as it is; it goes on as before.
+
+    Threads, tasks that wait, open sockets and pipes and shared mappings cannot be copied; the
+    message names what is in the way.  ``result`` is how the copying ended, where it began.
+    """
+
+    def __init__(self, message: str, result: Result | None = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class SandboxFailure(BelljarError):

@@ -20,7 +20,7 @@ def test_every_event_is_legal_somewhere_and_leads_to_a_state():
 def test_each_role_has_its_view():
     assert states.legal("STARTING", "guest") == {"Ready": "IDLE"}
     assert states.legal("STARTING", "host") == {}
-    assert set(states.legal("IDLE", "host")) == {"Run", "Call", "Returned", "Close", "Pour"}
+    assert set(states.legal("IDLE", "host")) == {"Run", "Call", "Fork", "Returned", "Close", "Pour"}
     assert set(states.legal("RUNNING", "guest")) == {
         "Denied",
         "Artifact",

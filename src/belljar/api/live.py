@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ..drivers.live import ArtifactListener, Listener, LiveGuest, UsageListener
     from ..drivers.zygotes import Work, Zygote
     from ..engine.life import Order
+    from ..plan.steps import Plan
     from ..policy import Limits
     from ..result import Result
     from .files import Contents, Put
@@ -127,8 +128,8 @@ class Interpreter(WorkFiles, _Of["Guest"]):
         self._listeners = listeners
         self._own_stdin = own_stdin
         self._pid = os.getpid()
-        self._idle_s = _check_seconds("idle_s", idle_s)
-        self._lifetime_s = _check_seconds("lifetime_s", lifetime_s)
+        self._idle_s = check_seconds("idle_s", idle_s)
+        self._lifetime_s = check_seconds("lifetime_s", lifetime_s)
         self._live: Guest | None = None
         self._functions: Functions | None = None
         self._told: list[Any] = []
@@ -487,6 +488,7 @@ class Sandboxed(Interpreter["Guest"]):
         self._preload = check_preload(preload)
         self._first_put = by_host(files or {}, policy.limits)
         self._zygote: Zygote | None = None
+        self._asked_for: tuple[Plan, list[Any]] | None = None  # of it
         super().__init__(
             make_order("", policy, inputs, argv, files, "<start>"),
             policy.limits,
@@ -519,6 +521,7 @@ class Sandboxed(Interpreter["Guest"]):
         plan, steps, settings = prepared.for_many_runs()
         feed = make_feed(None, self._policy)
         requested = time.monotonic()
+        self._asked_for = plan, steps
         ends = request_guest(plan, steps, zygote, feed)
         desks: list[Desk] = []
         if self._functions is not None and self._functions.settings:
@@ -591,7 +594,8 @@ def check_shapes(inputs: object, argv: object, files: object, listeners: Listene
             raise PolicyError(key, f"expected a function, got {type(value).__name__}")
 
 
-def _check_seconds(key: str, seconds: float | None) -> float | None:
+def check_seconds(key: str, seconds: float | None) -> float | None:
+    """Seconds of an argument; raises ``PolicyError``."""
     if seconds is None:
         return None
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]

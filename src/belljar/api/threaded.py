@@ -32,6 +32,10 @@ class Threaded(Interpreter[Live]):
         super().__init__(*args, **kwargs)
         self._lock = _Owned()
 
+    def _free_lock(self) -> None:
+        """It begins with a lock of its own."""
+        self._lock = _Owned()
+
     def _launch(self) -> None:
         """Make the process, and wait until it is ready."""
         raise NotImplementedError

@@ -9,6 +9,12 @@ from __future__ import annotations
 from .._record import Record
 from ..errors import BelljarError
 
+# What a guest asks clone(2) for, to make a branch: the zygote's child like its parent, in a mount
+# namespace of its own.  CLONE_PARENT, CLONE_NEWNS, SIGCHLD.
+BRANCH = 0x8000 | 0x2_0000 | 17
+# What the branch asks for then, which is never carried out: the host's answer is its descriptors.
+TAKE = 0x8000 | 0x2_0000
+
 
 class FilterError(BelljarError, ValueError):
     """A filter, an expression or a program makes no sense: a mistake of its author."""
@@ -28,6 +34,7 @@ class FilterFeatures(Record):
     signal scope already confines them.  ``system_info``: sysinfo.  ``uname``: False makes
     it EPERM, which hides the kernel release where the Python layer answers instead.
     ``continues``: it may let itself go on when it is stopped, by a POSIX timer or by kill with SIGCONT.
+    ``branches``: the host may let it make a copy of itself; then it signals nobody.
     """
 
     arch: str
@@ -42,6 +49,7 @@ class FilterFeatures(Record):
     system_info: bool = False
     uname: bool = True
     continues: bool = True
+    branches: bool = False
 
     def __post_init__(self) -> None:
         if self.own_pid is not None and not 1 <= self.own_pid <= 0x7FFF_FFFF:

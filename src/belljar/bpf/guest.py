@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import errno
 
-from .expr import ALLOW, Arg, Choice, Errno, Filter, If
-from .features import FilterFeatures
+from .expr import ALLOW, NOTIFY, Arg, Choice, Errno, Filter, If
+from .features import BRANCH, TAKE, FilterFeatures
 from .sets import ABSENT, ALLOWED, MACHINE, PROCESSES, TIMESTAMPS, UNIX_SOCKETS, X86_64_ONLY
 
 TYPE_CHECKING = False
@@ -209,6 +209,10 @@ def _tasks(features: FilterFeatures) -> dict[str, Rule]:
         # it goes to the parent.
         shapes = (_SIGCHLD, _SIGCHLD | _CLONE_VM | _CLONE_VFORK)
         clone = clone.elif_((flags & (_WORD & ~_TIDS)).is_in(shapes), ALLOW)
+    if features.branches:
+        # The host holds the listener and lets it happen once for each branch that it asks for.
+        # All 64 bits, and no memory of the caller's is named: what waits is what happens.
+        clone = clone.elif_(Arg(0).is_in((BRANCH, TAKE)), NOTIFY)
     rules["clone"] = clone.else_(_EPERM)
     return rules
 
@@ -219,6 +223,10 @@ _SIGCONT = 18
 
 
 def _signals(features: FilterFeatures) -> dict[str, Rule]:
+    if features.branches:
+        # Branches have their parent's PID namespace and its filter, in which no number can stand
+        # for whoever asks.
+        return dict.fromkeys(("kill", "tgkill", "tkill"), _EPERM)
     pid = Arg(0, width=32)
     if features.own_pid is not None:
         own = pid == features.own_pid
@@ -353,8 +361,12 @@ def _system(features: FilterFeatures) -> dict[str, Rule]:
         # Every process of the machine has a number here, and these calls answer for any.
         rules.update(dict.fromkeys(OF_ANY_PROCESS, _only(own)))
         rules["getpriority"] = _only((Arg(0, width=32) == _PRIO_PROCESS) & _is_own(features, 1))
+    if features.own_pid is not None or features.branches:
         # Negative clocks are the processor time of whatever process they encode.
         rules.update({name: _only(Arg(0, width=32) <= _INT_MAX) for name in CLOCKS})
+    if features.branches:
+        rules.update(dict.fromkeys(OF_ANY_PROCESS, _only(own)))
+        rules["getpriority"] = _only((Arg(0, width=32) == _PRIO_PROCESS) & _is_own(features, 1))
     if not features.continues:
         # A guest that stays is stopped between two runs, and only the host may let it go on.
         # setitimer stays: its signals wait as everything does.

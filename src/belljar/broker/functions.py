@@ -273,6 +273,17 @@ class Functions:
             settings["channels"] = self.channels.settings
         return settings
 
+    def for_branch(self) -> Functions:
+        """The same for a branch of the sandbox: what either uses counts for both.
+
+        Channels are not among them, since an end belongs to one sandbox.
+        """
+        made = Functions.__new__(Functions)
+        made.__dict__.update(self.__dict__, channels=None, on_revoke=None)
+        for lent in self._by_name.values():
+            lent.used_by(made)
+        return made
+
     def end(self) -> None:
         """The sandbox has ended, and its channels with it."""
         if self.channels is not None:

@@ -433,6 +433,19 @@ def _clock_s(clock: int) -> float | None:
         return None  # it has just ended; its usage comes with the exit
 
 
+def read(path: str) -> bytes:
+    """A file of /proc; nothing where it is gone, or not for us."""
+    return _read(path)
+
+
+def field(pid: int, name: bytes) -> bytes:
+    """What ``/proc/PID/status`` says under a name, such as ``Threads:``; empty where nothing."""
+    for line in _read(f"/proc/{pid}/status").splitlines():
+        if line.startswith(name):
+            return line[len(name) :].strip()
+    return b""
+
+
 def _kib(text: bytes, name: bytes, unit: int = 1024) -> int | None:
     at = 0 if text.startswith(name) else text.find(b"\n" + name) + 1
     if not at and not text.startswith(name):

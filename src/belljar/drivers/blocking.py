@@ -274,6 +274,12 @@ class Loop:
 
         return result.replace(left=(changed_in if self.keep else left_by)(work, given))
 
+    def await_news(self) -> None:
+        """A guest may be quicker than the news of it, without which nobody can stop or read it."""
+        status = self.ends.status.fileno()
+        while self.ends.pidfd is None and status in self.handlers and not self.life.done:
+            self.on_status(0)
+
     def put_files(self) -> None:
         """What the host itself puts into ``/work``; it comes before the code."""
         put, self.put = self.put, None
@@ -311,6 +317,7 @@ class Loop:
             elif isinstance(instruction, e.Fetch):
                 from .bulk import fetch
 
+                self.await_news()
                 self.tell(e.Fetched(fetch(self.ends.pidfd, instruction.stretches)))
             elif isinstance(instruction, e.Kill):
                 self.ends.kill()
@@ -538,11 +545,13 @@ class Loop:
                 finally:
                     for fd in others:
                         os.close(fd)
+                self.ends.take_over(())
                 self.start_feeding()
                 self.tell(e.Spawned(fields["at"]))
             elif kind == "mounted":
                 self.ends.work = Work(descriptors[0])
             elif kind == "confined":
+                self.ends.take_over(fields.get("held", ()))
                 if self.ends.group is not None and not self.ends.group.populated:
                     self.tell(e.SpawnFailed("join_group", 0, "the guest is not in its cgroup"))
                     return
@@ -563,6 +572,8 @@ class Loop:
         if event & select.POLLOUT:
             self.flush()
         if event & (select.POLLIN | select.POLLHUP | select.POLLERR):
+            if self.keep:
+                self.await_news()
             try:
                 data = self.ends.link.recv(_PIECE)
             except BlockingIOError:

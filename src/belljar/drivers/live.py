@@ -80,6 +80,16 @@ class LiveGuest:
             raise
 
     @property
+    def ends(self) -> GuestEnds:
+        """The host's ends of it."""
+        return self._ends
+
+    @property
+    def loop(self) -> Loop:
+        """What drives it."""
+        return self._loop
+
+    @property
     def waiting(self) -> bool:
         """Whether it can take a run, as far as is known; see ``look``."""
         return not self._closed and self._loop.life.waiting

@@ -15,7 +15,7 @@ import os
 import select
 import time
 
-from ..errors import SHORTAGES, SetupFailed, WorkerDied
+from ..errors import SHORTAGES, SetupFailed, UnsupportedError, WorkerDied
 from ..kernel import fdpass, process
 from ..plan.root import HOST_NAME, ZYGOTE_PROC
 from ..wire.control import Unpacker, pack
@@ -23,7 +23,7 @@ from ..wire.errors import RemoteError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from ..kernel.cgroups import Group
@@ -80,6 +80,26 @@ class GuestEnds:
         self.figures: int | None = None  # its /proc/PID/status, of a guest that stays
         self.group: Group | None = None
         self.work: Work | None = None
+        self._offered: list[int] = []  # numbers there
+        self.handed_over: list[int] = []  # what it gave away before any code came
+
+    def take_over(self, numbers: Sequence[int]) -> None:
+        """Take descriptors of a guest's that still runs trusted code, and tell it to go on.
+
+        Its word may come before the zygote's, who says which process it is.
+        """
+        self._offered.extend(numbers)
+        if not self._offered or self.pidfd is None:
+            return
+        try:
+            for number in self._offered:
+                self.handed_over.append(process.descriptor_of(self.pidfd, number))
+        except PermissionError:
+            missing = "branches of a sandbox: this process may not look at its guests"
+            remedy = "give it CAP_SYS_PTRACE, which a container may have taken away"
+            raise UnsupportedError([missing], [remedy]) from None
+        self._offered.clear()
+        self.status.send(b"1", _socket.MSG_NOSIGNAL)
 
     def close(self) -> None:
         """Let go of the guest.  The zygote kills a guest whose status nobody holds."""
@@ -94,6 +114,8 @@ class GuestEnds:
         for name in ("stdin", "stdout", "stderr", "pidfd", "figures"):
             self.close_one(name)
         self.work = None
+        while self.handed_over:
+            os.close(self.handed_over.pop())
 
     def close_one(self, name: str) -> None:
         """Close one descriptor by its name, once."""
@@ -159,6 +181,7 @@ class Zygote:
             "refused": list(plan.refused),
             "jit": plan.filter.jit,
             "several": plan.limits.processes > 0,
+            "branches": plan.filter.branches,
             "host_name": "" if plan.filter.uname else HOST_NAME.decode(),
         }
         try:
@@ -206,6 +229,17 @@ class Zygote:
         self._child = _Child(pid)
         tied = threading.current_thread() is threading.main_thread()
         self._tell(pack("launch", steps=steps, tied=tied))
+
+    @property
+    def pid(self) -> int:
+        """Its number, once it is ready."""
+        if self._child is None:
+            raise WorkerDied("zygote", "it has not started")
+        return self._child.pid
+
+    def tell(self, message: bytes, descriptors: list[int]) -> None:
+        """Send a request.  Raises ``WorkerDied`` where it is gone."""
+        self._tell(message, descriptors)
 
     def _tell(self, message: bytes, descriptors: list[int] | None = None) -> None:
         try:
@@ -468,6 +502,11 @@ class _Child:
             # It cannot be kept, so it is ended here; it was made just now and holds its number.
             _end_by_number(pid)
             raise
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._pid
 
     @property
     def killed(self) -> bool:

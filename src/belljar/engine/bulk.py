@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..wire.bulk import Outgoing
-from ..wire.events import Run
+from ..wire.events import Call, Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def outgoing_for(order: Order) -> Outgoing | None:
     if isinstance(order, Run):
         if not order.inputs and not order.files:
             return None
-    elif not order.args and not order.kwargs:
+    elif not isinstance(order, Call) or (not order.args and not order.kwargs):
         return None
     return Outgoing(_MOST_BYTES, charged=False)
 

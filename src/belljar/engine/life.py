@@ -35,11 +35,11 @@ from .turn import MOST_DENIALS, SIGKILL, End, Turn
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..policy import Limits
-    from ..wire.events import Call
+    from ..wire.events import Call, Fork
     from ..wire.limits import Budget
     from .calls import Calls, Step
 
-    Order = Run | Call
+    Order = Run | Call | Fork
 
 __all__ = ["DRAIN_S", "GRACE_S", "MOST_DENIALS", "REPORT_S", "START_S", "Life"]
 
@@ -103,6 +103,10 @@ class Life:
         self._runs = 1
         self.failure: SandboxFailure | None = None
         self.turn = Turn(order.replace(run_id=1), limits, budget, watch_memory=watch_memory)
+
+    def start_by(self, when: float) -> None:
+        """It has to be ready earlier than others, which still run trusted code then."""
+        self._kill_at = min(self._kill_at, when)
 
     def begin(
         self, order: Order, limits: Limits, budget: Budget, now: float

@@ -14,7 +14,7 @@ import os
 import sys
 
 from ..wire import late
-from ..wire.events import Call, Close, Denied, Finished, Ready, Run
+from ..wire.events import Call, Close, Denied, Finished, Fork, Ready, Run
 from ..wire.limits import Budget
 from . import (
     artifacts,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 _PATH = "/usr/bin:/bin"
 
 
+branches: Any = None  # the module that makes them, where guests may have branches
 _imports = imports.Imports({})  # the zygote's, once it has prepared
 
 
@@ -193,13 +194,13 @@ def serve(fd: int, read: Callable[[int, int], bytes] = os.read) -> int:
     link = Link(fd, read)
     link.speak(Ready(stages={}))
     budget: Budget | None = None
-    keep = False
+    keep = copied = False
     most_bytes = 0
     while True:
         event = link.next_order()
         if event is None or isinstance(event, Close):
             return 0
-        if not isinstance(event, (Run, Call)):
+        if not isinstance(event, (Run, Call, Fork)):
             continue
         if budget is None:
             keep = event.settings["keep"]
@@ -213,7 +214,20 @@ def serve(fd: int, read: Callable[[int, int], bytes] = os.read) -> int:
         def hold(parts: Parts, run_id: int = run_id) -> bool:
             return link.mine and link.hold(run_id, parts)
 
-        finished = execute.run(event, budget, keep, hold)
+        if isinstance(event, Fork):
+            answer = branches.make(event) if branches is not None else None
+            if answer is None:
+                # The copy: its own link is where its parent's was.
+                copied = True
+                link.renew()
+                link.speak(Ready(stages={}))
+                continue
+            finished = answer
+        elif copied and branches is not None:
+            copied = False
+            finished = branches.settle(event.run_id, link.fd)
+        else:
+            finished = execute.run(event, budget, keep, hold)
         status = finished.exit_code or (1 if finished.outcome == "raised" else 0)
         if not link.mine:
             # A fork that went on to the end of the program: it is not the run.

@@ -361,6 +361,22 @@ def _flush() -> None:
             del exception
 
 
+def flush() -> None:
+    """Write out what the streams hold: in a copy of this process it would be written twice."""
+    _flush()
+
+
+def loops() -> Any:
+    """The ``asyncio.Runner`` of runs that others follow, once one has had need of it."""
+    return _loops
+
+
+def forget_loops() -> None:
+    """Have the next run make a new one."""
+    global _loops
+    _loops = None
+
+
 def _check_missing() -> None:
     """Whether the values that came with the order could be made."""
     if not missing:

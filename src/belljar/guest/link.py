@@ -46,8 +46,13 @@ class Link:
     def __init__(self, fd: int, read: Callable[[int, int], bytes] = os.read) -> None:
         os.set_inheritable(fd, False)  # a program that the guest starts has no business with it
         self.fd = fd
-        self.owner = posix.getpid()
         self._read = read
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin anew: in a copy of this process, which has a link of its own in this one's place."""
+        fd = self.fd
+        self.owner = posix.getpid()
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
         self._connection = Connection("guest")

@@ -11,6 +11,7 @@ from .process import PR_CAPBSET_DROP, PR_CAPBSET_READ, prctl
 _VERSION_3 = 0x20080522
 _CAP_SETPCAP = 8
 KILL = 1 << 5  # CAP_KILL: to signal other users' processes
+SYS_ADMIN = 1 << 21  # CAP_SYS_ADMIN: in a user namespace that owns nothing, a new view of mounts
 _LAST_POSSIBLE = 63  # two 32-bit words hold the sets, so no kernel can have more
 
 
@@ -59,3 +60,13 @@ def drop_all() -> None:
     syscall("capset", struct.pack("Ii", _VERSION_3, 0), b"\0" * 24)
     if held():
         raise OSError(0, "capabilities are still held", "capset")
+
+
+def keep_only(capabilities: int) -> None:
+    """Give up every capability of this thread but these, which no exec hands on."""
+    prctl(47, 4)  # PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL
+    low, high = capabilities & 0xFFFF_FFFF, capabilities >> 32
+    data = struct.pack("6I", low, low, 0, high, high, 0)
+    syscall("capset", struct.pack("Ii", _VERSION_3, 0), data)
+    if held() != capabilities:
+        raise OSError(0, "other capabilities are held", "capset")

@@ -55,10 +55,15 @@ def allow_beneath(ruleset: int, path: str, rights: int) -> None:
     try:
         if not stat.S_ISDIR(os.fstat(fd).st_mode):
             rights &= _OF_A_FILE
-        attributes = struct.pack("=Qi", rights, fd)
-        syscall("landlock_add_rule", ruleset, _RULE_PATH_BENEATH, attributes, 0)
+        allow_in(ruleset, fd, rights)
     finally:
         os.close(fd)
+
+
+def allow_in(ruleset: int, fd: int, rights: int) -> None:
+    """Allow rights on what a descriptor names, and on all beneath it."""
+    attributes = struct.pack("=Qi", rights, fd)
+    syscall("landlock_add_rule", ruleset, _RULE_PATH_BENEATH, attributes, 0)
 
 
 def restrict_self(ruleset: int, forbidden: str) -> None:

@@ -130,6 +130,7 @@ _EVERYWHERE = {
     "pidfd_open": 434,
     "close_range": 436,
     "openat2": 437,
+    "pidfd_getfd": 438,
     "mount_setattr": 442,
     "landlock_create_ruleset": 444,
     "landlock_add_rule": 445,

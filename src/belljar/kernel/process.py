@@ -171,6 +171,11 @@ def signal_pidfd(pidfd: int, number: int) -> bool:
     return True
 
 
+def descriptor_of(pidfd: int, number: int) -> int:
+    """A copy of another process's descriptor.  See pidfd_getfd(2); it takes the right to trace."""
+    return syscall("pidfd_getfd", pidfd, number, 0)
+
+
 def close_from(first: int) -> None:
     """Close every descriptor from ``first`` on, without walking ``/proc``."""
     try:

@@ -8,6 +8,10 @@ import struct
 from .libc import address_of, buffer, errno_of_last, libc, syscall
 from .process import prctl
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 SECCOMP_SET_MODE_FILTER = 1
 SECCOMP_GET_ACTION_AVAIL = 2
 PR_GET_SECCOMP = 21
@@ -23,10 +27,20 @@ def install_filter(program: bytes) -> None:
     nothing and that every filter of belljar's answers with EPERM; where an older filter,
     such as a container's, does so already, with another one.
     """
-    calls = [call for call in (_unshare_nothing, _lock_nothing) if call() != errno.EPERM]
+    calls = refused_before()
     code = buffer(program)
     header = struct.pack("HxxxxxxQ", len(program) // 8, address_of(code))
     syscall("seccomp", SECCOMP_SET_MODE_FILTER, 0, header)
+    check_filter(calls)
+
+
+def refused_before() -> list[Callable[[], int]]:
+    """The calls by which a new filter shows, because no older one answers them with EPERM."""
+    return [call for call in (_unshare_nothing, _lock_nothing) if call() != errno.EPERM]
+
+
+def check_filter(calls: list[Callable[[], int]]) -> None:
+    """Raise ``OSError`` where these calls do not show the new filter."""
     if prctl(PR_GET_SECCOMP) != _MODE_FILTER or any(call() != errno.EPERM for call in calls):
         raise OSError(0, "the filter did not take effect", "seccomp")
 

@@ -219,7 +219,7 @@ class Connection:
 
     def _match(self, name: str, event: Any) -> None:
         """Hold an event against the run that it speaks of.  Raises ``Mismatch``."""
-        if name in ("Run", "Call"):
+        if name in ("Run", "Call", "Fork"):
             if event.run_id <= self._run_id:
                 raise Mismatch("run_id: expected one above those of all earlier runs")
         elif name in ("Denied", "Artifact", "Finished"):
@@ -245,7 +245,7 @@ class Connection:
             raise Mismatch("call_id: expected that of a call that waits")
 
     def _note(self, name: str, event: Any) -> None:
-        if name in ("Run", "Call"):
+        if name in ("Run", "Call", "Fork"):
             self._run_id = event.run_id
             self._denials = self._artifacts = self._held = 0
         elif name in ("Hold", "Taken"):

@@ -2,10 +2,11 @@
 
 host -> guest     Run         here is code, run it
                   Call        call this by its name
-              Returned    what a call of a host function came to
-              Close       no more will come
-              Pour        large parts of the next Run or Call come as bare bytes
-              Taken       the host has what a Hold named
+                  Returned    what a call of a host function came to
+                  Close       no more will come
+                  Fork        make a copy of yourself
+                  Pour        large parts of the next Run or Call come as bare bytes
+                  Taken       the host has what a Hold named
 guest -> host     Ready       confined and waiting
                   HostCall    the code calls a function of the host's
                   Denied      the code tried something that the policy does not allow
@@ -64,6 +65,7 @@ __all__ = [
     "Denied",
     "ErrorText",
     "Finished",
+    "Fork",
     "Hold",
     "HostCall",
     "Kind",
@@ -138,6 +140,18 @@ class Returned(Record):
 
 class Close(Record):
     """No more runs will come; the guest ends."""
+
+
+class Fork(Record):
+    """Make a copy of yourself.
+
+    settings     as with ``Run``
+
+    The answer to it is ``Finished``.  The copy begins a conversation of its own, with ``Ready``.
+    """
+
+    run_id: int
+    settings: Mapping[str, Any] = {}
 
 
 class Pour(Record):
@@ -341,6 +355,12 @@ KINDS: tuple[Kind, ...] = (
             Field("kwargs", mapping(text(limits.NAME_CHARS), anything, 2**32)),
             Field("settings", mapping(_LABEL, anything, limits.LABELS)),
         ),
+    ),
+    Kind(
+        number=0x06,
+        sender="host",
+        record=Fork,
+        fields=(_RUN_ID, Field("settings", mapping(_LABEL, anything, limits.LABELS))),
     ),
     Kind(
         number=0x09,

@@ -3,6 +3,7 @@
 STARTING --Ready-from-guest-----> IDLE
 IDLE     --Run-from-host--------> RUNNING
 IDLE     --Call-from-host-------> RUNNING
+IDLE     --Fork-from-host-------> RUNNING
 IDLE     --Returned-from-host---> IDLE
 IDLE     --Close-from-host------> CLOSED
 IDLE     --Pour-from-host-------> POURING
@@ -45,6 +46,7 @@ TRANSITIONS: dict[State, dict[str, State]] = {
     "IDLE": {
         "Run": "RUNNING",
         "Call": "RUNNING",
+        "Fork": "RUNNING",
         "Returned": "IDLE",
         "Close": "CLOSED",
         "Pour": "POURING",

@@ -25,6 +25,7 @@ from . import preload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 CONTROL_FD = 1
@@ -61,6 +62,7 @@ class Zygote:
         self.isolated: bool = settings["isolated"]
         self.proc: str = settings["proc"]
         self.pid_namespaces = namespaces.PidNamespaces(self.proc) if self.isolated else None
+        self.brought: list[int] = []  # what else the guest of this spawn is to have at first
 
     def serve(self) -> None:
         """Answer until the host is gone."""
@@ -69,7 +71,7 @@ class Zygote:
         poll.register(control, select.POLLIN)
         watched: dict[int, Guest] = {}
         while True:
-            found = dict(poll.poll())
+            found = dict(poll.poll(self.patience()))
             # The control socket comes last: a new guest's descriptors may get the numbers of
             # those that this round closes, and must not be taken for them.
             asked = found.pop(control, 0)
@@ -100,6 +102,14 @@ class Zygote:
                     watched[end] = new
                 poll.register(new.pidfd, select.POLLIN)
                 poll.register(new.status.fileno(), 0)  # hang-up only
+            self.tidy()
+
+    def patience(self) -> int | None:
+        """How long to wait for what is polled, in milliseconds."""
+        return None
+
+    def tidy(self) -> None:
+        """What is due after each round."""
 
     def accept(self) -> Guest | None:
         """Take one request from the control socket."""
@@ -107,10 +117,10 @@ class Zygote:
         if not data:
             os._exit(0)
         ((kind, fields),) = Unpacker().feed(data)
-        if kind != "spawn":
-            raise AssertionError(f"unknown request {kind}")
         status = _socket.socket(fileno=descriptors[0])
         try:
+            if kind != "spawn":
+                return self.other(kind, status, descriptors[1:], fields)
             return self.spawn(status, descriptors[1:], fields)
         except OSError as error:
             step = error.filename if isinstance(error.filename, str) else "fork"
@@ -120,6 +130,12 @@ class Zygote:
         finally:
             for fd in descriptors[1:]:
                 os.close(fd)
+
+    def other(
+        self, kind: str, status: _socket.socket, descriptors: list[int], fields: dict[str, Any]
+    ) -> Guest:
+        """Another request than for a guest."""
+        raise AssertionError(f"unknown request {kind}")
 
     def spawn(
         self, status: _socket.socket, descriptors: list[int], fields: dict[str, Any]
@@ -180,9 +196,11 @@ class Zygote:
         code = 1
         try:
             link, stdin, stdout, stderr, *group = descriptors
+            own = [stdin, stdout, stderr, link, status.fileno(), *group]
+            brought = list(range(len(own), len(own) + len(self.brought)))
             try:
                 process.set_name(b"python3")
-                process.keep_only([stdin, stdout, stderr, link, status.fileno(), *group])
+                process.keep_only([*own, *self.brought])
             except OSError as error:
                 text = error.strerror or str(error)
                 tell(status, "failed", step="descriptors", errno=error.errno or 0, text=text)
@@ -190,14 +208,10 @@ class Zygote:
             status.detach()
             reports = _socket.socket(fileno=_STATUS_FD)
             try:
-                # From inside a PID namespace of its own the zygote has no number.
-                parent = 0 if self.isolated else self.pid
-                confinement = Confinement(
-                    fields["program"],
-                    fields["pid_mark"],
-                    self.proc,
-                    parent,
+                confinement = self.confinement(
+                    fields,
                     _GROUP_FD if group else -1,
+                    brought,
                     lambda work: fdpass.send(reports, pack("mounted"), [work]),
                 )
                 confinement.apply(fields["steps"])
@@ -212,7 +226,7 @@ class Zygote:
                     text=f"{text} ({where})",
                 )
                 os._exit(1)
-            tell(reports, "confined", at=time.monotonic())
+            self.hand_over(reports, confinement)
             reports.close()
             gc.enable()
             code = agent.serve(LINK_FD)
@@ -221,6 +235,26 @@ class Zygote:
             sys.excepthook(type(fault), fault, fault.__traceback__)
         finally:
             os._exit(code)
+
+    def confinement(
+        self,
+        fields: dict[str, Any],
+        group: int,
+        brought: list[int],
+        show_work: Callable[[int], None],
+    ) -> Confinement:
+        """What carries out the steps; ``brought`` are the descriptors of ``self.brought``.
+
+        ``show_work`` hands the host a descriptor of the guest's ``/work``.
+        """
+        # From inside a PID namespace of its own the zygote has no number.
+        parent = 0 if self.isolated else self.pid
+        program, mark = fields["program"], fields["pid_mark"]
+        return Confinement(program, mark, self.proc, parent, group, show_work)
+
+    def hand_over(self, reports: _socket.socket, confinement: Confinement) -> None:
+        """The last word of the trusted code in a guest."""
+        tell(reports, "confined", at=time.monotonic())
 
     def reap(self, guest: Guest) -> int:
         """Collect a guest that has ended.
@@ -289,6 +323,12 @@ def main(fresh: frozenset[str]) -> None:
     sys.path[:] = settings["search_path"]
     process.set_dumpable(False)
     process.set_name(b"belljar-zygote")
+    kind: type[Zygote] = Zygote
+    if settings["branches"]:
+        from .branches import BranchingZygote  # before our modules are hidden
+
+        BranchingZygote.prepare()
+        kind = BranchingZygote
     trusted = [*sys.path, *(path.rpartition("/")[0] for path in settings["stand_ins"].values())]
     agent.prepare(fresh, settings["stand_ins"], trusted, settings["host_name"], settings["several"])
     if settings["preload"]:
@@ -309,7 +349,8 @@ def main(fresh: frozenset[str]) -> None:
     gc.disable()
     gc.collect()
     gc.freeze()
+    server = kind(control, settings)
     # Not by ``tell``: a host that is never told would wait for long.
     fdpass.send(control, pack("ready", version=list(sys.version_info[:3]), at=time.monotonic()))
     os.dup2(0, 2)
-    Zygote(control, settings).serve()
+    server.serve()
