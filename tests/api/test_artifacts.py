@@ -132,8 +132,12 @@ def test_X9_a_c_module_that_is_not_there_leaves_one_form_out() -> None:
     policy = Policy().block(modules=["binascii"])
     code = "display({'image/png': 'iVBORw==', 'text/html': 'x'}, raw=True)"
     result = belljar.run(code, policy)
-    assert [list(one.representations) for one in result.artifacts] == [["text/html"]]
-    assert result.stderr.startswith("display of image/png: ")
+    ((*forms,),) = [list(one.representations) for one in result.artifacts]
+    if "binascii" in sys.builtin_module_names:  # it is part of the interpreter: nobody can take it
+        assert sorted(forms) == ["image/png", "text/html"]
+    else:
+        assert forms == ["text/html"]
+        assert result.stderr.startswith("display of image/png: ")
 
 
 # -- where IPython is not there ----------------------------------------------------------------
