@@ -37,11 +37,13 @@ if TYPE_CHECKING:
     from .api.machine import close
     from .api.run import run
     from .api.sandbox import Sandbox
+    from .api.streams import AsyncStream, Stream, astream, stream
     from .api.trusted import Trusted
     from .artifact import Artifact
     from .broker.channels import ChannelEnd, channel
     from .broker.current import CurrentCall, current_call
     from .broker.functions import HostFunction
+    from .drivers.sources import PIPE
     from .errors import (
         AbilityDenied,
         BelljarError,
@@ -69,9 +71,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "PIPE",
     "AbilityDenied",
     "Artifact",
     "AsyncSandbox",
+    "AsyncStream",
     "BelljarError",
     "ChannelClosed",
     "ChannelEnd",
@@ -101,6 +105,7 @@ __all__ = [
     "Saved",
     "SetupFailed",
     "Step",
+    "Stream",
     "Trusted",
     "UnsupportedError",
     "Usage",
@@ -108,10 +113,12 @@ __all__ = [
     "WorkerDied",
     "__version__",
     "arun",
+    "astream",
     "channel",
     "close",
     "current_call",
     "run",
+    "stream",
 ]
 
 _HOMES = {"run": "api.run", "close": "api.machine", "Limits": "policy", "Policy": "policy"}
@@ -121,6 +128,8 @@ _HOMES.update(Artifact="artifact")
 _HOMES.update(HostFunction="broker.functions", current_call="broker.current")
 _HOMES.update(CurrentCall="broker.current")
 _HOMES.update(channel="broker.channels", ChannelEnd="broker.channels")
+_HOMES.update(dict.fromkeys(("AsyncStream", "Stream", "astream", "stream"), "api.streams"))
+_HOMES.update(PIPE="drivers.sources")
 _RESULT = ("Denial", "ErrorText", "LimitHit", "Result", "Usage", "UsageNow")
 _HOMES.update(dict.fromkeys(_RESULT, "result"))
 _HOMES.update(dict.fromkeys(("File", "Files", "Saved"), "files"))

@@ -181,7 +181,7 @@ def test_stdin_that_nobody_reads_holds_nothing_up(code: str) -> None:
     assert result.status in ("ok", "crashed")
 
 
-@pytest.mark.parametrize("stdin", [5, ["x"], bytearray(b"x"), object()])
+@pytest.mark.parametrize("stdin", [5, {"x": "y"}, bytearray(b"x"), object()])
 def test_stdin_of_another_type(stdin: object) -> None:
     with pytest.raises(PolicyError, match=r"^stdin: "):
         belljar.run("1", stdin=stdin)  # type: ignore[arg-type]

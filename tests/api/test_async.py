@@ -116,7 +116,7 @@ def test_M1_it_has_what_Sandbox_has() -> None:
         expected = {key: one for key, one in theirs.parameters.items() if key != "branches"}
         assert dict(ours.parameters) == expected, name
         # Files in memory are read and written at once.
-        at_once = ("interrupt", "due", "expire", "__init__", *vars(WorkFiles))
+        at_once = ("interrupt", "due", "expire", "stream", "__init__", *vars(WorkFiles))
         awaited = name not in at_once
         assert inspect.iscoroutinefunction(here) is awaited, name
     more = {name for name in dir(AsyncSandbox) if name[0] != "_"} - set(names)

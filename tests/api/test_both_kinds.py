@@ -8,6 +8,7 @@ against each other, tracebacks included.
 from __future__ import annotations
 
 import inspect
+import io
 import os
 import re
 import time
@@ -292,6 +293,42 @@ def test_output_arrives_while_it_runs(interpreter: Sandbox | Trusted) -> None:
     with pytest.raises(Enough):
         interpreter.run("print('x')\nimport time\ntime.sleep(60)", on_output=stop)
     assert interpreter.run("'here'").value == "here"
+
+
+def test_R14_stdin_from_files_and_iterables(interpreter: Sandbox | Trusted) -> None:
+    code = "import sys; (input(), sys.stdin.read())"
+    for given in (io.BytesIO(b"one\ntwo"), io.StringIO("one\ntwo"), iter(["one", b"\ntwo"])):
+        assert interpreter.run(code, stdin=given).value == ("one", "two")
+        assert interpreter.history[-1].stdin == b"one\ntwo"
+    assert interpreter.run("sys.stdin.read()").value == ""  # nothing of it is left
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_R13_both_streams_in_one(kind: str) -> None:
+    code = "import os, sys\nfor n in 1, 2, 1: os.write(n, b'%d' % n)\nprint(3, file=sys.stderr)"
+    with KINDS[kind](merge_stderr=True) as interpreter:
+        for _ in range(2):
+            result = interpreter.run(code)
+            assert (result.stdout, result.stderr) == ("1213\n", "")
+
+
+def test_R14_both_kinds_stream_the_same() -> None:
+    """An ``AsyncStream`` is tested in test_stream_iteration.py."""
+    code = "import sys\nfor line in sys.stdin: print(line.strip()[::-1], flush=True)\n'over'"
+    for kind in (Sandbox, Trusted):
+        with kind() as interpreter:
+            with interpreter.stream(code, stdin=belljar.PIPE) as stream:
+                for text in ("ab", "cd"):
+                    stream.write(text + "\n")
+                    assert next(stream) == ("stdout", text[::-1].encode() + b"\n")
+                stream.close_stdin()
+                assert list(stream) == []
+            assert stream.result.value == "over"
+            with interpreter.stream("n = 1\nprint(n, flush=True)\nsys.stdin.read(1)") as left:
+                next(left)
+            assert interpreter.get("n") == 1
+            with pytest.raises(PolicyError, match=r"settled|none"):
+                interpreter.stream("1", belljar.Policy())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

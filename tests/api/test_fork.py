@@ -574,3 +574,12 @@ def test_X2_K2_a_channel_stays_with_the_sandbox_that_it_was_given_to() -> None:
             assert branch.run("jobs.recv(timeout=1)").status != "ok"
         ours.send(5)
         assert sandbox.run("jobs.recv()").value == 5
+
+
+def test_X2_R13_streams_of_a_branch() -> None:
+    code = "import sys\nprint('out', flush=True)\nprint('err', file=sys.stderr)\nprint(input())"
+    with belljar.Sandbox(branches=1, merge_stderr=True) as sandbox, sandbox.fork() as branch:
+        for each in (branch, sandbox):
+            with each.stream(code, stdin=iter([b"typ", b"ed\n"])) as stream:
+                assert [line for _, line in stream.lines()] == ["out", "err", "typed"]
+            assert stream.result.stderr == ""

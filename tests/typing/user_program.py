@@ -66,6 +66,30 @@ def totals(numbers: list[int], listen: Callable[[str, bytes], None]) -> int:
     return int(result.unwrap())
 
 
+def talk(code: str) -> str:
+    with belljar.stream(code, stdin=belljar.PIPE) as stream:
+        for name, data in stream:
+            stream.write(name.encode() + data)
+        for _, line in stream.lines():
+            stream.write(line)
+        stream.close_stdin()
+    with belljar.Sandbox() as sandbox, sandbox.stream(code, stdin=iter([b"x", b"y"])) as taken:
+        pieces: list[tuple[str, bytes]] = list(taken)
+        print(pieces)
+    with open("input", "rb") as file:
+        belljar.run(code, stdin=file)
+    return stream.result.stdout
+
+
+async def talk_in_a_task(code: str) -> str:
+    async with belljar.astream(code, stdin=belljar.PIPE) as stream:
+        async for name, data in stream:
+            stream.write(name.encode() + data)
+        texts = [text async for _, text in stream.text()]
+        print(texts)
+        return (await stream.finish()).stdout
+
+
 def outcome(code: str) -> str:
     try:
         belljar.run(code).unwrap()

@@ -4,41 +4,42 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
 import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from ..drivers import tasks
+from ..drivers.blocking import once
 from ..errors import PolicyError, SetupFailed
 from ..policy import Policy
-from ..wire.limits import Budget
 from . import machine
-from .files import no_work
 from .run import (
     DEFAULT_NAME,
     borrow,
     check_preload,
+    for_one_run,
     lend,
-    make_desk,
     make_feed,
     make_order,
     put_by_host,
-    request_guest,
     true_streams,
     worth_another,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from typing import Any, TypeVar
 
     from ..broker.channels import ChannelEnd
     from ..broker.functions import Functions
-    from ..drivers.blocking import Feed
+    from ..drivers.blocking import Feed, Piece
     from ..drivers.live import ArtifactListener, Listener
+    from ..drivers.sources import Stdin
     from ..drivers.task_desk import TaskDesk
+    from ..drivers.tasks import TaskWaiter
     from ..drivers.zygotes import Work, Zygote
     from ..result import Result, UsageNow
     from ..wire.events import Run
@@ -56,7 +57,7 @@ async def arun(
     policy: Policy | None = None,
     inputs: Mapping[str, Any] | None = None,
     argv: Sequence[str] = (),
-    stdin: str | bytes | None = None,
+    stdin: Stdin | None = None,
     files: Mapping[str, Contents] | None = None,
     name: str = DEFAULT_NAME,
     on_output: Listener | None = None,
@@ -65,6 +66,7 @@ async def arun(
     on_artifact: ArtifactListener | None = None,
     functions: Mapping[str, Callable[..., Any]] | None = None,
     channels: Mapping[str, ChannelEnd] | None = None,
+    merge_stderr: bool = False,
 ) -> Result:
     """``belljar.run`` for a task of asyncio or trio: the same arguments, results and errors.
 
@@ -79,28 +81,16 @@ async def arun(
     policy = Policy() if policy is None else policy
     if not isinstance(policy, Policy):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise PolicyError("policy", f"expected a Policy, got {type(policy).__name__}")
-    order = make_order(code, policy, inputs, argv, files, name)
+    order = make_order(code, policy, inputs, argv, files, name, merge_stderr=merge_stderr)
     feed = make_feed(stdin, policy)
     listener = with_awaited_streams(policy, on_output)
     modules = check_preload(preload)
     put = put_by_host(files, policy) if files else None
     lent = lend(functions, policy, order.inputs, channels)
     arguments = (order, policy, modules, feed, listener, on_usage, on_artifact, put, lent)
-    try:
-        return await _run(arguments)
-    finally:
-        if lent is not None:
-            lent.end()
-
-
-async def _run(arguments: tuple[Any, ...]) -> Result:
-    try:
-        return await _with_shared(*arguments)
-    except SetupFailed as error:
-        failure = error
-    if not await in_thread(lambda: worth_another(failure)):
-        raise failure
-    return await _with_shared(*arguments)
+    async with one_run(*arguments) as waiter:
+        return await waiter.finish()
+    raise AssertionError("nothing is suppressed")
 
 
 def task_desk(functions: Functions) -> TaskDesk:
@@ -110,7 +100,8 @@ def task_desk(functions: Functions) -> TaskDesk:
     return TaskDesk(functions)
 
 
-async def _with_shared(
+@asynccontextmanager
+async def one_run(
     order: Run,
     policy: Policy,
     preload: tuple[str, ...],
@@ -120,38 +111,70 @@ async def _with_shared(
     on_artifact: ArtifactListener | None,
     put: Callable[[Work], None] | None,
     functions: Functions | None,
-) -> Result:
+    pieces: list[Piece] | None = None,
+) -> AsyncGenerator[TaskWaiter]:
+    """One guest that has the code, to be carried on; it is ended when this is left.
+
+    What it was lent is closed then.
+    """
+    listeners = (on_output, on_usage, on_artifact)
+    arguments = (order, policy, preload, feed, *listeners, put, functions, pieces)
+    async with AsyncExitStack() as stack:
+        if functions is not None:
+            stack.callback(functions.end)
+        try:
+            waiter = await stack.enter_async_context(_once(*arguments))
+        except SetupFailed as error:
+            failure = error
+        else:
+            yield waiter
+            return
+        if not await in_thread(lambda: worth_another(failure)):
+            raise failure
+        yield await stack.enter_async_context(_once(*arguments))
+
+
+@asynccontextmanager
+async def _once(
+    order: Run,
+    policy: Policy,
+    preload: tuple[str, ...],
+    feed: Feed,
+    on_output: Listener | None,
+    on_usage: Callable[[UsageNow], object] | None,
+    on_artifact: ArtifactListener | None,
+    put: Callable[[Work], None] | None,
+    functions: Functions | None,
+    pieces: list[Piece] | None,
+) -> AsyncGenerator[TaskWaiter]:
     began = time.monotonic()
     prepared, zygote = await borrow_awaited(policy, preload)
     slot = Slot()
     try:
         await slot.take()
-        plan = prepared.plan
-        if put is not None and not plan.isolated:
-            raise no_work()
-        requested = time.monotonic()
-        ends = request_guest(plan, prepared.steps, zygote, feed)
-        order = order.replace(settings=prepared.agent_settings)
-        desk = None
-        if functions is not None:
-            order = order.replace(settings={**order.settings, **functions.settings})
-            desk = make_desk(functions, ends, task_desk)
-        return await tasks.run(
+        loop = for_one_run(
+            tasks.TaskLoop,
+            prepared,
             zygote,
-            ends,
             order,
-            plan.limits,
-            Budget(memory_bytes=plan.limits.value_bytes),
             feed,
             on_output,
             began,
-            requested,
+            functions,
             on_usage=on_usage,
             on_artifact=on_artifact,
             put=put,
-            started=slot.give_back,
-            desk=desk,
+            make=task_desk,
         )
+        desk: Any = loop.desk
+        waiter = tasks.TaskWaiter(loop, once(loop, zygote), pieces)
+        async with tasks.attended(desk):
+            try:
+                await waiter.start()
+                slot.give_back()
+                yield waiter
+            finally:
+                await waiter.leave()
     finally:
         slot.give_back()
         machine.release(zygote)

@@ -15,6 +15,7 @@ from ..errors import ClosedError, SandboxFailure, SetupFailed
 from .async_run import Slot, borrow_awaited, in_thread, task_desk, with_awaited_streams
 from .live import Ask, Sandboxed
 from .run import worth_another
+from .streams import AsyncStream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..broker.channels import ChannelEnd
+    from ..drivers.blocking import Piece
     from ..drivers.live import ArtifactListener, Listener, UsageListener
+    from ..drivers.sources import Pipe, Stdin
+    from ..drivers.tasks import TaskWaiter
     from ..policy import Policy
     from ..result import Result
     from .files import Contents
@@ -60,6 +64,7 @@ class AsyncSandbox(Sandboxed[TaskLive]):
         lifetime_s: float | None = None,
         functions: Mapping[str, Callable[..., Any]] | None = None,
         channels: Mapping[str, ChannelEnd] | None = None,
+        merge_stderr: bool = False,
     ) -> None:
         """Check the arguments, which are those of ``Sandbox``; nothing is started.
 
@@ -73,7 +78,17 @@ class AsyncSandbox(Sandboxed[TaskLive]):
         """
         listeners = Listeners(on_output, None, on_artifact)
         super().__init__(
-            policy, inputs, argv, files, preload, listeners, idle_s, lifetime_s, functions, channels
+            policy,
+            inputs,
+            argv,
+            files,
+            preload,
+            listeners,
+            idle_s,
+            lifetime_s,
+            functions,
+            channels,
+            merge_stderr,
         )
         # Around what the thread that keeps the time does as well: it closes what is due.
         self._guard = threading.Lock()
@@ -244,7 +259,7 @@ class AsyncSandbox(Sandboxed[TaskLive]):
         *,
         inputs: Mapping[str, Any] | None = None,
         files: Mapping[str, Contents] | None = None,
-        stdin: str | bytes | None = None,
+        stdin: Stdin | None = None,
         name: str | None = None,
         on_output: Listener | None = None,
         on_usage: UsageListener | None = None,
@@ -272,6 +287,45 @@ class AsyncSandbox(Sandboxed[TaskLive]):
         )
         return await self._do(ask)
 
+    def stream(
+        self,
+        code: str | bytes,
+        policy: None = None,
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        files: Mapping[str, Contents] | None = None,
+        stdin: Stdin | Pipe | None = None,
+        name: str | None = None,
+        on_usage: UsageListener | None = None,
+        on_artifact: ArtifactListener | None = None,
+        interactive: bool = False,
+        **limits: float,
+    ) -> AsyncStream:
+        """Execute code and take its output piece by piece, while it runs; see ``AsyncStream``.
+
+            async with sandbox.stream("for n in range(3): print(n)") as stream:
+                async for name, data in stream:
+                    print(name, data)
+            stream.result.status
+
+        The rest is as with ``Sandbox.stream``.
+        """
+        ask = self._ask_run(
+            code,
+            policy,
+            inputs,
+            files,
+            stdin,
+            name,
+            None,
+            on_usage,
+            on_artifact,
+            interactive,
+            limits,
+            streamed=True,
+        )
+        return AsyncStream(lambda pieces: self._asked(ask, pieces), ask.source, self._outcome)
+
     async def call(self, target: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a function of the interpreter's by its name; see ``Sandbox.call``."""
         return (await self._do(self._ask_call(target, args, kwargs))).unwrap()
@@ -290,16 +344,26 @@ class AsyncSandbox(Sandboxed[TaskLive]):
 
     async def _do(self, ask: Ask) -> Result:
         """One turn, when it is its turn."""
+        async with self._asked(ask) as waiter:
+            return self._outcome(await waiter.finish())
+        raise AssertionError("nothing is suppressed")
+
+    @asynccontextmanager
+    async def _asked(
+        self, ask: Ask, pieces: list[Piece] | None = None
+    ) -> AsyncGenerator[TaskWaiter]:
+        """One turn, to be carried on, when it is its turn."""
         async with self._turn():
             live = self._ready()
             try:
                 if ask.puts:
                     await in_thread(lambda: self._put(ask.puts))
-                result = await live.turn(*self._settle(ask))
+                async with live.turn(*self._settle(ask), pieces) as waiter:
+                    yield waiter
             except SandboxFailure as failure:
-                self._ended = str(failure)
+                if not live.waiting:  # else it is somebody else's
+                    self._ended = str(failure)
                 raise
             finally:
                 with self._guard:
                     self._over(live)
-            return self._result(live, result)

@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 
     from ..broker.channels import ChannelEnd
     from ..broker.functions import Functions
+    from ..drivers.blocking import Feed
     from ..drivers.desk import Desk
     from ..drivers.live import ArtifactListener, Listener, LiveGuest, UsageListener
+    from ..drivers.sources import Kept, Pipe, Stdin
     from ..drivers.zygotes import Work, Zygote
     from ..engine.life import Order
     from ..plan.steps import Plan
@@ -93,6 +95,7 @@ class Ask(Record):
     listeners: Listeners
     stdin: bytes | None = None
     puts: tuple[Put, ...] = ()
+    source: Feed | None = None  # in place of ``stdin``: what it reads while it runs
 
 
 if TYPE_CHECKING:
@@ -133,6 +136,7 @@ class Interpreter(WorkFiles, _Of["Guest"]):
         self._live: Guest | None = None
         self._functions: Functions | None = None
         self._told: list[Any] = []
+        self._source: Kept | None = None  # what the run reads, if that is not known beforehand
         self._fed = False  # whether something may be left of what the last run was given to read
         self._ended = ""  # why there is no guest any more; empty while there is one
         self._closed_why = ""
@@ -321,22 +325,29 @@ class Interpreter(WorkFiles, _Of["Guest"]):
         policy: object = None,
         inputs: Mapping[str, Any] | None = None,
         files: Mapping[str, Contents] | None = None,
-        stdin: str | bytes | None = None,
+        stdin: Stdin | Pipe | None = None,
         name: str | None = None,
         on_output: Listener | None = None,
         on_usage: UsageListener | None = None,
         on_artifact: ArtifactListener | None = None,
         interactive: bool = False,
         limits: Mapping[str, float] | None = None,
+        *,
+        streamed: bool = False,
     ) -> Ask:
         if policy is not None:
             raise PolicyError("policy", self._no_policy)
         own = Listeners(on_output, on_usage, on_artifact)
         check_shapes(inputs, (), files, own)
         lower = self._lower(limits) if limits else self._limits
-        given = None if stdin is None else bytes(make_feed(stdin, _NOTHING).pending)
-        if given is not None and self._own_stdin:
+        if stdin is not None and self._own_stdin:
             raise PolicyError("stdin", "this sandbox reads the host's own standard input")
+        feed = None if stdin is None else make_feed(stdin, _NOTHING, streamed=streamed)
+        given = source = None
+        if feed is not None and isinstance(stdin, (str, bytes)):
+            given = bytes(feed.pending)
+        elif feed is not None:
+            source = feed
         order = make_order(code, _NOTHING, inputs, (), files, name or "<run>")
         order = order.replace(argv=(), interactive=interactive)
         step = Step(
@@ -347,7 +358,7 @@ class Interpreter(WorkFiles, _Of["Guest"]):
             name=name or "",
         )
         puts = by_host(files or {}, self._limits)
-        return Ask(order, step, lower, own.over(self._listeners), given, puts)
+        return Ask(order, step, lower, own.over(self._listeners), given, puts, source)
 
     def _ask_call(self, target: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Ask:
         _check_name("target", target, dotted=True)
@@ -398,19 +409,25 @@ class Interpreter(WorkFiles, _Of["Guest"]):
             raise ClosedError(f"{self._ended}; reset() starts a fresh interpreter")
         return live
 
-    def _settle(self, ask: Ask) -> tuple[Order, Limits, Budget, Listeners]:
+    def _settle(self, ask: Ask) -> tuple[Order, Limits, Budget, Listeners, Feed | None]:
         """What the guest is told, now that it is its turn."""
         order, limits, step, stdin = ask.order, ask.limits, ask.step, ask.stdin
         told = _told(limits)
         settings: dict[str, Any] = {}
-        if stdin is None and self._fed:
+        if stdin is None and ask.source is None and self._fed:
             stdin = b""
-        if told != self._told or stdin is not None:
+        if told != self._told or stdin is not None or ask.source is not None:
             settings = {"time": told[:3], "value_bytes": told[3], "artifact_bytes": told[4]}
             if stdin is not None:
                 settings["stdin"] = stdin
+        source = self._source = None
+        if ask.source is not None:
+            from ..drivers.sources import Kept
+
+            settings["stdin"] = True  # it is to ask for it
+            source = self._source = Kept(ask.source, HISTORY_BYTES)
         # Now, because a run that is broken off leaves it told.
-        self._told, self._fed = told, bool(stdin)
+        self._told, self._fed = told, bool(stdin) or source is not None
         if step is not None and isinstance(order, Run) and not step.name:
             self._runs += 1
             order = order.replace(settings=settings, name=f"<run {self._runs}>")
@@ -419,22 +436,36 @@ class Interpreter(WorkFiles, _Of["Guest"]):
         if step is not None:
             self._remember(step)
         budget = Budget(memory_bytes=limits.value_bytes)
-        return order, limits, budget, ask.listeners
+        return order, limits, budget, ask.listeners, source
 
     def _over(self, live: Guest) -> None:
         """A turn is over, however it ended."""
         self._used_at = time.monotonic()
+        self._remember_source()
         if not live.waiting:
             self._ended = self._ended or "it ended while it ran"
             self._drop()
 
-    def _result(self, live: Guest, result: Result) -> Result:
-        """What a turn came to."""
+    def _outcome(self, result: Result) -> Result:
+        """What a turn came to, before it is over."""
         if self._closing:
             raise ClosedError(f"{self._closed_why} while it ran")
-        if not live.waiting:
+        if self._live is not None and not self._live.waiting:
             self._ended = _end_of(result)
         return result
+
+    def _remember_source(self) -> None:
+        """What the last step has read is known now."""
+        source, self._source = self._source, None
+        if source is None or self._forgotten or not self._steps:
+            return
+        given = source.given
+        self._steps_bytes += HISTORY_BYTES if given is None else len(given)
+        if given is None or self._steps_bytes > HISTORY_BYTES:
+            self._forgotten = True
+            self._steps.clear()
+        else:
+            self._steps[-1] = self._steps[-1].replace(stdin=bytes(given))
 
     def _remember(self, step: Step) -> None:
         if self._forgotten:
@@ -478,6 +509,7 @@ class Sandboxed(Interpreter["Guest"]):
         lifetime_s: float | None,
         functions: Mapping[str, Callable[..., Any]] | None,
         channels: Mapping[str, ChannelEnd] | None,
+        merge_stderr: bool,
     ) -> None:
         self._closing = True
         policy = _NOTHING if policy is None else policy
@@ -490,7 +522,7 @@ class Sandboxed(Interpreter["Guest"]):
         self._zygote: Zygote | None = None
         self._asked_for: tuple[Plan, list[Any]] | None = None  # of it
         super().__init__(
-            make_order("", policy, inputs, argv, files, "<start>"),
+            make_order("", policy, inputs, argv, files, "<start>", merge_stderr=merge_stderr),
             policy.limits,
             listeners.replace(on_output=self._with_true_streams(listeners.on_output)),
             idle_s,
@@ -527,7 +559,7 @@ class Sandboxed(Interpreter["Guest"]):
         if self._functions is not None and self._functions.settings:
             settings = {**settings, **self._functions.settings}
             desks.append(make_desk(self._functions, ends, desk))
-        order = self._first.replace(settings=settings)
+        order = self._first.replace(settings={**settings, **self._first.settings})
         budget = Budget(memory_bytes=plan.limits.value_bytes)
         try:
             live = kind(zygote, ends, order, plan.limits, budget, feed, began, requested, *desks)

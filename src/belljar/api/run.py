@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from ..artifact import Artifact
     from ..broker.channels import ChannelEnd
     from ..broker.functions import Functions
+    from ..drivers.desk import Desk
     from ..drivers.interrupts import Interrupts
+    from ..drivers.sources import Pipe, Stdin
     from ..drivers.zygotes import GuestEnds, Work, Zygote
     from ..plan.steps import Plan
     from ..result import Result, UsageNow
@@ -40,7 +42,7 @@ def run(
     policy: Policy | None = None,
     inputs: Mapping[str, Any] | None = None,
     argv: Sequence[str] = (),
-    stdin: str | bytes | None = None,
+    stdin: Stdin | None = None,
     files: Mapping[str, Contents] | None = None,
     name: str = DEFAULT_NAME,
     on_output: Callable[[str, bytes], object] | None = None,
@@ -49,6 +51,7 @@ def run(
     on_artifact: Callable[[Artifact], object] | None = None,
     functions: Mapping[str, Callable[..., Any]] | None = None,
     channels: Mapping[str, ChannelEnd] | None = None,
+    merge_stderr: bool = False,
 ) -> Result:
     """Execute Python code in a fresh sandboxed interpreter and return how it ended.
 
@@ -60,7 +63,8 @@ def run(
         policy: what it may do; ``Policy()``, which grants nothing, if left out.
         inputs: names for its namespace, plain data (see ``belljar.wire.values``).
         argv: ``sys.argv[1:]``.
-        stdin: what it reads from standard input; nothing if left out.
+        stdin: what it reads from standard input: text or bytes, a file object, or an iterable
+            of pieces, which are read as there is room for them; nothing if left out.
         files: contents by path relative to ``/work``, written before the code starts; a
             ``pathlib.Path`` is a file of the host's that is copied.
         name: the file name in its tracebacks and ``sys.argv[0]``.
@@ -77,6 +81,7 @@ def run(
             or ``HostFunction`` with bounds.  Called on this thread unless that says otherwise.
         channels: ends of channels that are the code's from now on, by the name that each has
             inside (see ``belljar.channel``); closed when the run is over.
+        merge_stderr: write standard error to standard output, in the order of the writes.
 
     Returns:
         A ``Result``, whatever the code does.  ``Result.unwrap`` raises for bad outcomes.
@@ -89,7 +94,7 @@ def run(
     policy = Policy() if policy is None else policy
     if not isinstance(policy, Policy):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise PolicyError("policy", f"expected a Policy, got {type(policy).__name__}")
-    order = make_order(code, policy, inputs, argv, files, name)
+    order = make_order(code, policy, inputs, argv, files, name, merge_stderr=merge_stderr)
     feed = make_feed(stdin, policy)
     on_output = with_true_streams(policy, on_output)
     modules = check_preload(preload)
@@ -263,6 +268,43 @@ def execute(
     ``began`` is when the zygote was asked for, on the monotonic clock; ``own`` says that it is
     the command's, whose process has one thread and no secrets.
     """
+    loop = for_one_run(
+        blocking.Loop,
+        prepared,
+        zygote,
+        order,
+        feed,
+        on_output,
+        began,
+        functions,
+        on_usage=on_usage,
+        on_artifact=on_artifact,
+        put=put,
+        own=own,
+    )
+    return blocking.Waiter(loop, blocking.once(loop, zygote, interrupts)).finish()
+
+
+def for_one_run(
+    kind: type[blocking.AnyLoop],
+    prepared: machine.Prepared,
+    zygote: Zygote,
+    order: Run,
+    feed: blocking.Feed,
+    on_output: Callable[[str, bytes], object] | None,
+    began: float,
+    functions: Functions | None,
+    *,
+    on_usage: Callable[[UsageNow], object] | None = None,
+    on_artifact: Callable[[Artifact], object] | None = None,
+    put: Callable[[Work], None] | None = None,
+    own: bool = False,
+    make: Callable[[Functions], Any] | None = None,
+) -> blocking.AnyLoop:
+    """Ask a zygote for a guest; the loop that drives it, see ``blocking.begin``.
+
+    ``make``: where host functions are called; for a thread if left out.
+    """
     plan = prepared.plan
     if put is not None and not plan.isolated:
         from .files import no_work
@@ -271,14 +313,13 @@ def execute(
     requested = time.monotonic()
     ends = request_guest(plan, prepared.steps, zygote, feed, own=own)
     budget = Budget(memory_bytes=plan.limits.value_bytes)
-    order = order.replace(settings=prepared.agent_settings)
+    order = order.replace(settings={**prepared.agent_settings, **order.settings})
     desk = None
     if functions is not None:
         order = order.replace(settings={**order.settings, **functions.settings})
-        from ..drivers.desk import Desk
-
-        desk = make_desk(functions, ends, Desk)
-    return blocking.run(
+        desk = make_desk(functions, ends, make or _desk)
+    return blocking.begin(
+        kind,
         zygote,
         ends,
         order,
@@ -288,12 +329,17 @@ def execute(
         on_output,
         began,
         requested,
-        interrupts,
+        desk,
         on_usage=on_usage,
         on_artifact=on_artifact,
         put=put,
-        desk=desk,
     )
+
+
+def _desk(functions: Functions) -> Desk:
+    from ..drivers.desk import Desk
+
+    return Desk(functions)
 
 
 def put_by_host(files: Mapping[str, Contents], policy: Policy) -> Callable[[Work], None] | None:
@@ -323,7 +369,7 @@ def request_guest(
         steps,
         machine.filter_program(plan.filter),
         plan.filter.own_pid,
-        stdin=bool(feed.pending) or feed.fd is not None,
+        stdin=feed.open,
         several=plan.limits.processes > 0,
         group=machine.make_group(plan, zygote, fork=own),
     )
@@ -338,6 +384,7 @@ def make_order(
     name: str,
     *,
     want_value: bool = True,
+    merge_stderr: bool = False,
 ) -> Run:
     """The run as the guest will be told it; raises ``PolicyError`` naming a bad argument."""
     if isinstance(code, str):
@@ -368,6 +415,7 @@ def make_order(
         argv=(name, *arguments),
         want_value=want_value,
         files=_check_files(files or {}),
+        settings={"merge_stderr": True} if merge_stderr else {},
     )
     _check_size(order)
     return order
@@ -393,15 +441,22 @@ def _check_size(order: Run) -> None:
         )
 
 
-def make_feed(stdin: str | bytes | None, policy: Policy) -> blocking.Feed:
-    """Standard input: what the caller gives, else the host's own where that is granted."""
+def make_feed(
+    stdin: Stdin | Pipe | None, policy: Policy, *, streamed: bool = False
+) -> blocking.Feed:
+    """Standard input: what the caller gives, else the host's own where that is granted.
+
+    ``streamed``: the caller may give it while the code runs.
+    """
     if stdin is None:
         return blocking.Feed(fd=0 if "stdin" in policy.streams else None)
     if isinstance(stdin, str):
         return blocking.Feed(stdin.encode("utf-8", "surrogateescape"))
-    if isinstance(stdin, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if isinstance(stdin, bytes):
         return blocking.Feed(stdin)
-    raise PolicyError("stdin", f"expected str, bytes or None, got {type(stdin).__name__}")
+    from ..drivers.sources import feed_of
+
+    return feed_of(stdin, streamed=streamed)
 
 
 def true_streams(policy: Policy) -> dict[str, int]:

@@ -62,6 +62,7 @@ class Sandbox(Sandboxed[Live], Threaded):
         functions: Mapping[str, Callable[..., Any]] | None = None,
         channels: Mapping[str, ChannelEnd] | None = None,
         branches: int = 0,
+        merge_stderr: bool = False,
     ) -> None:
         """Start an interpreter and wait until it is ready.
 
@@ -84,6 +85,7 @@ class Sandbox(Sandboxed[Live], Threaded):
                 each has inside; closed when it ends, and by ``reset``.
             branches: how many may be alive at a time of what ``fork`` makes of it, and of what
                 is made of those; at most 512.
+            merge_stderr: write standard error to standard output, in the order of the writes.
 
         Raises:
             PolicyError: an argument makes no sense; names it.
@@ -101,7 +103,17 @@ class Sandbox(Sandboxed[Live], Threaded):
             self._most_branches = check_branches(branches)
         listeners = Listeners(on_output, None, on_artifact)
         super().__init__(
-            policy, inputs, argv, files, preload, listeners, idle_s, lifetime_s, functions, channels
+            policy,
+            inputs,
+            argv,
+            files,
+            preload,
+            listeners,
+            idle_s,
+            lifetime_s,
+            functions,
+            channels,
+            merge_stderr,
         )
         self._begin()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _thread
 import os
+from contextlib import contextmanager
 
 from ..drivers.live import Live
 from ..errors import ClosedError, SandboxFailure
@@ -15,14 +16,17 @@ from .live import Ask, Interpreter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Generator, Iterable, Mapping
     from types import TracebackType
     from typing import Any, Self
 
+    from ..drivers.blocking import Piece, Waiter
     from ..drivers.live import ArtifactListener, Listener, UsageListener
+    from ..drivers.sources import Pipe, Stdin
     from ..result import Result
     from .files import Contents
     from .live import Step
+    from .streams import Stream
 
 
 class Threaded(Interpreter[Live]):
@@ -150,7 +154,7 @@ class Threaded(Interpreter[Live]):
         *,
         inputs: Mapping[str, Any] | None = None,
         files: Mapping[str, Contents] | None = None,
-        stdin: str | bytes | None = None,
+        stdin: Stdin | None = None,
         name: str | None = None,
         on_output: Listener | None = None,
         on_usage: UsageListener | None = None,
@@ -167,7 +171,8 @@ class Threaded(Interpreter[Live]):
             inputs: names for its namespace, which stay there.
             files: contents by path relative to the directory that it started in (``/work`` in a
                 sandbox); those that exist are replaced.
-            stdin: what it reads from standard input; nothing if left out.
+            stdin: what it reads from standard input: text or bytes, a file object, or an
+                iterable of pieces, which are read as the code asks for them; nothing if left out.
             name: the file name in tracebacks; ``<run 1>``, ``<run 2>``, ... if left out.
             on_output: as with the interpreter, for this run alone and in its place.
             on_usage: called with a ``UsageNow`` while the code runs.
@@ -200,6 +205,52 @@ class Threaded(Interpreter[Live]):
             limits,
         )
         return self._do(ask)
+
+    def stream(
+        self,
+        code: str | bytes,
+        policy: None = None,
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        files: Mapping[str, Contents] | None = None,
+        stdin: Stdin | Pipe | None = None,
+        name: str | None = None,
+        on_usage: UsageListener | None = None,
+        on_artifact: ArtifactListener | None = None,
+        interactive: bool = False,
+        **limits: float,
+    ) -> Stream:
+        """Execute code and take its output piece by piece, while it runs; see ``Stream``.
+
+            with sandbox.stream("for n in range(3): print(n)") as stream:
+                for name, data in stream:
+                    print(name, data)
+            stream.result.status
+
+        The arguments are those of ``run``; with ``stdin=belljar.PIPE`` what the code reads is
+        written to the stream.  Until the block is left, nobody else has the sandbox.
+
+        Raises:
+            PolicyError: an argument makes no sense; names it.  The ``with`` and the stream raise
+                what ``run`` raises.
+        """
+        from .streams import Stream
+
+        ask = self._ask_run(
+            code,
+            policy,
+            inputs,
+            files,
+            stdin,
+            name,
+            None,
+            on_usage,
+            on_artifact,
+            interactive,
+            limits,
+            streamed=True,
+        )
+        return Stream(lambda pieces: self._turn(ask, pieces), ask.source, self._outcome)
 
     def call(self, target: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a function of the interpreter's by its name, and return what it returns.
@@ -242,6 +293,13 @@ class Threaded(Interpreter[Live]):
 
     def _do(self, ask: Ask) -> Result:
         """One turn, when it is its turn."""
+        with self._turn(ask) as waiter:
+            return self._outcome(waiter.finish())
+        raise AssertionError("nothing is suppressed")
+
+    @contextmanager
+    def _turn(self, ask: Ask, pieces: list[Piece] | None = None) -> Generator[Waiter]:
+        """While this thread, and no other, has the interpreter for a turn."""
         self._check_open()
         try:
             with self._lock:
@@ -249,13 +307,17 @@ class Threaded(Interpreter[Live]):
                 try:
                     if ask.puts:
                         self._put(ask.puts)
-                    result = live.turn(*self._settle(ask))
+                    waiter = live.turn(*self._settle(ask), pieces)
+                    try:
+                        yield waiter
+                    finally:
+                        waiter.leave()
                 except SandboxFailure as failure:
-                    self._ended = str(failure)
+                    if not live.waiting:  # else it is somebody else's
+                        self._ended = str(failure)
                     raise
                 finally:
                     self._over(live)
-                return self._result(live, result)
         finally:
             self._close_late()
 

@@ -77,14 +77,15 @@ class Trusted(Threaded):
         cwd: str | os.PathLike[str] | None = None,
         functions: Mapping[str, Callable[..., Any]] | None = None,
         channels: Mapping[str, ChannelEnd] | None = None,
+        merge_stderr: bool = False,
         **limits: float,
     ) -> None:
         """Start an interpreter and wait until it is ready.
 
         Args:
             policy: none; anything else is an error, because nothing would hold it.
-            inputs, argv, on_output, on_artifact, idle_s, lifetime_s, functions,
-                channels: as with ``Sandbox``.
+            inputs, argv, on_output, on_artifact, idle_s, lifetime_s, functions, channels,
+                merge_stderr: as with ``Sandbox``.
             files: contents by path relative to ``cwd``; those that exist are replaced.
             preload: modules to import before anything else.
             python: the interpreter to execute, 3.11 or newer; this process's own if left out.
@@ -112,7 +113,9 @@ class Trusted(Threaded):
         self._cwd = _check_directory(cwd)
         self._own: weakref.finalize[..., Trusted] | None = None
         super().__init__(
-            make_order(imports, _NOTHING, inputs, argv, files, "<start>"),
+            make_order(
+                imports, _NOTHING, inputs, argv, files, "<start>", merge_stderr=merge_stderr
+            ),
             _lowered(WIDE, limits),
             listeners,
             idle_s,
@@ -152,7 +155,7 @@ class Trusted(Threaded):
 
                 settings.update(self._functions.settings)
                 desk = make_desk(self._functions, ends, Desk)
-            order = self._first.replace(settings=settings)
+            order = self._first.replace(settings={**settings, **self._first.settings})
             live = PlainLive(ends, order, limits, Budget(memory_bytes=limits.value_bytes), desk)
             self._take(live, settings)
             self._started(live, live.start())

@@ -1,4 +1,9 @@
-"""One run on the calling thread: a poll loop between the guest and the engine."""
+"""One run on the calling thread: a poll loop between the guest and the engine.
+
+What: ``once`` is a generator that is suspended whenever there is nothing to do, and a
+``Waiter`` waits.  Because: a thread waits in poll, a task by awaiting, and whoever takes the
+output piece by piece stops in between.  Then: all else is the same for all of them.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +22,8 @@ from .zygotes import Work
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import Any, Protocol
+    from collections.abc import Callable, Generator, Sequence
+    from typing import Any, Protocol, TypeVar
 
     from ..artifact import Artifact
     from ..engine.life import Order
@@ -51,6 +56,15 @@ if TYPE_CHECKING:
         def close(self) -> None:
             """End it, because it does not work."""
 
+    # Asks for a rest of so many seconds and then for what the kernel has found, at most so many
+    # seconds later; is told that, or what was raised meanwhile.
+    Wait = tuple[float, float]
+    Found = list[tuple[int, int]]
+    # What comes out at the end is the result, or what is to be raised.
+    Drive = Generator[Wait, Found, Result | BaseException]
+    Piece = tuple[str, bytes]
+    AnyLoop = TypeVar("AnyLoop", bound="Loop")
+
 
 _PIECE = 1 << 16  # one pipe's capacity
 _LARGEST = 1 << 20  # to be sent at a time; the kernel takes what it has room for
@@ -65,14 +79,44 @@ USAGE_SHARE = 0.1  # of one core, at most, goes into finding out for on_usage
 
 
 class Feed:
-    """Standard input for a guest: bytes at hand, then a descriptor of the host's, or neither."""
+    """Standard input for a guest: bytes at hand, then a descriptor of the host's, or neither.
+
+    ``drivers.sources`` has others.  ``fd`` is readable when ``take`` is to be called; with
+    ``on_demand`` that is when there is room for more, and it calls what is the application's.
+    """
+
+    on_demand = False
 
     def __init__(self, data: bytes = b"", fd: int | None = None) -> None:
         self.pending = memoryview(data)
         self.fd = fd
 
+    @property
+    def open(self) -> bool:
+        """Whether there may be something to read."""
+        return bool(self.pending) or self.fd is not None or self.on_demand
 
-def run(
+    def take(self) -> None:
+        """Get more, into ``pending``; at the end there is no ``fd`` any more, and no demand."""
+        try:
+            data = os.read(self.fd, _PIECE) if self.fd is not None else b""
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""  # a closed or unreadable standard input is an empty one
+        if not data:
+            self.fd = None
+        self.pending = memoryview(data)
+
+    def stop(self) -> None:
+        """Nobody reads any more."""
+        self.pending = memoryview(b"")
+        self.fd = None
+        self.on_demand = False
+
+
+def begin(
+    kind: type[AnyLoop],
     zygote: Zygote,
     ends: GuestEnds,
     order: Run,
@@ -82,46 +126,196 @@ def run(
     on_output: Callable[[str, bytes], object] | None,
     began: float,
     requested: float,
-    interrupts: Interrupts | None = None,
+    desk: Desk | None,
     *,
     on_usage: Callable[[UsageNow], object] | None = None,
     on_artifact: Callable[[Artifact], object] | None = None,
     put: Callable[[Work], None] | None = None,
-    desk: Desk | None = None,
-) -> Result:
-    """Drive one guest to its end and return its result.
+) -> AnyLoop:
+    """A loop for one run of a guest that is for it alone; ``once`` drives it.
 
     ``began`` is when the zygote was asked for, ``requested`` when the guest was; the stages
-    count from there.  ``interrupts`` is where somebody else may ask for a soft end, ``desk``
-    where host functions are called; it is closed here.  ``put`` is called with the guest's
-    ``/work`` before the guest is told of its code.
+    count from there.  ``desk`` is where host functions are called; it is closed with the loop.
+    ``put`` is called with the guest's ``/work`` before the guest is told of its code.
 
-    Raises ``SandboxFailure`` when belljar's own machinery failed.  Whatever happens, the
-    guest is dead and its descriptors are closed when this returns or raises.
+    Raises ``SandboxFailure`` when belljar's own machinery failed; the guest is dead then, and its
+    descriptors are closed.
     """
-    loop = None
     try:
-        loop = Loop(
+        loop = kind(
             ends, order, limits, budget, feed, on_output, zygote, began, requested, desk=desk
         )
-        loop.on_usage, loop.on_artifact = on_usage, on_artifact
-        loop.put = put
+    except BaseException as error:
+        failure = broken_off(error, None, zygote, ends)
+        ends.close()
+        if desk is not None:
+            desk.close()
+        if failure is error:
+            raise
+        raise failure from error
+    loop.on_usage, loop.on_artifact, loop.put = on_usage, on_artifact, put
+    return loop
+
+
+def once(loop: Loop, zygote: Zygote, interrupts: Interrupts | None = None) -> Drive:
+    """Drive a guest to its end.  ``interrupts``: where somebody else may ask for a soft one.
+
+    Whatever happens, the guest is dead and its descriptors are closed afterwards.
+    """
+    try:
         if interrupts is None:
-            return loop.run()
+            return (yield from _to_the_end(loop))
         with interrupts:
             loop.watch(interrupts.fd, lambda _event: loop.tell(interrupts.take()))
             if interrupts.woken is not None:
                 loop.watch(interrupts.woken, interrupts.forget_signals)
-            return loop.run()
+            return (yield from _to_the_end(loop))
+    except GeneratorExit:
+        loop.ends.kill()  # whoever waited was interrupted between two waits
+        raise
     except BaseException as error:
-        failure = broken_off(error, loop, zygote, ends)
-        if failure is error:
-            raise
-        raise failure from error
+        failure = broken_off(error, loop, zygote, loop.ends)
+        if failure is not error:
+            failure.__cause__ = error
+        return failure
     finally:
-        ends.close()
-        if desk is not None:
-            desk.close()
+        loop.let_go()
+
+
+def _to_the_end(loop: Loop) -> Drive:
+    rest_s = 0.0
+    while not loop.done:
+        rest_s = loop.go_on((yield rest_s, math.inf))
+    return loop.result()
+
+
+class Left(BaseException):
+    """Raised in a drive because nobody wants more of its run."""
+
+
+class Steps:
+    """A drive, carried on step by step, and the pieces of output that nobody has taken yet.
+
+    While somebody looks at a piece the host is at work for the guest: its clock stands still.
+    """
+
+    def __init__(self, loop: Loop, drive: Drive, pieces: list[Piece] | None = None) -> None:
+        """``pieces``: where they go, if anybody wants them."""
+        self._loop = loop
+        self._drive = drive
+        self._pieces = loop.pieces = pieces
+        self._wait: Wait | None = None
+        self._outcome: Result | BaseException | None = None
+        self._held = False
+        self.over = False
+
+    def _resume(self) -> None:
+        """The first step, or the next one after a piece."""
+        if self._held:
+            self._held = False
+            self._loop.resume()
+        if self._wait is None:
+            self._step(self._drive.send, None)
+
+    def _step(self, step: Callable[..., Wait], argument: object) -> None:
+        try:
+            self._wait = step(argument)
+        except StopIteration as stop:
+            self.over = True
+            self._outcome = stop.value
+
+    def _hold(self) -> None:
+        if self._pieces is not None and not self.over:
+            self._held = True
+            self._loop.pause()
+
+    def _has_a_piece(self) -> bool:
+        return bool(self._pieces)
+
+    def _has_started(self) -> bool:
+        return self._loop.life.started_at is not None
+
+    def _never(self) -> bool:
+        return False
+
+    def _next(self) -> Piece | None:
+        return self._pieces.pop(0) if self._pieces else None
+
+    def _throw_left(self) -> None:
+        self._loop.pieces = self._pieces = None
+        if self._wait is None:
+            self._drive.close()
+            self.over = True
+        elif not self.over:
+            self._held = False  # the drive sees to the clock
+            self._step(self._drive.throw, Left())
+
+    def _failure(self) -> None:
+        """Raise what it has ended with, if that is not a result."""
+        outcome, self._outcome = self._outcome, None
+        try:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, Left):
+                raise outcome
+        finally:
+            self._outcome = outcome if not isinstance(outcome, BaseException) else None
+            del outcome  # or its traceback would hold this frame, and this frame it
+
+    def _result(self) -> Result:
+        self._failure()
+        if self._outcome is None or isinstance(self._outcome, BaseException):
+            raise AssertionError("the run is not over")
+        return self._outcome
+
+
+class Waiter(Steps):
+    """Carries a drive on for a thread: waits in poll."""
+
+    def start(self) -> None:
+        """Until the guest has the code.  Raises ``SandboxFailure``."""
+        self._carry_on(self._has_started)
+        if self.over:
+            self._failure()
+
+    def piece(self) -> Piece | None:
+        """The next piece of output; None when the run is over."""
+        if not self._pieces and not self.over:
+            self._carry_on(self._has_a_piece)
+        return self._next()
+
+    def finish(self) -> Result:
+        """The result.  Raises ``SandboxFailure``, and what the application's functions raise."""
+        self._pieces = None
+        if not self.over:
+            self._loop.pieces = None
+            self._carry_on(self._never)
+        return self._result()
+
+    def leave(self) -> None:
+        """End the run if it is not over, because nobody wants more of it."""
+        if not self.over:
+            self._throw_left()
+            self._carry_on(self._never)
+            self._failure()
+
+    def _carry_on(self, enough: Callable[[], bool]) -> None:
+        loop = self._loop
+        try:
+            self._resume()
+            while not self.over and not enough():
+                rest_s, most_s = self._wait or (0.0, math.inf)
+                try:
+                    if rest_s:
+                        time.sleep(rest_s)
+                    found = loop.poll.poll(loop.wait_ms(most_s))
+                except BaseException as error:
+                    self._step(self._drive.throw, error)
+                else:
+                    self._step(self._drive.send, found)
+            self._hold()
+        except BaseException:
+            self.over = True
+            self._drive.close()
+            raise
 
 
 def broken_off(
@@ -172,6 +366,10 @@ class Loop:
         self.clock: int | None = None
         self.in_application = False  # whether what is raised is the application's
         self.collecting = False
+        self.ending = False  # softly, for a short time: not to be interrupted
+        self.pieces: list[Piece] | None = None  # of output, for whoever takes them
+        self.source: Feed | None = None  # what a run of a guest that stays asks us for
+        self.asks: list[int] = []
         self.looks_left = 0  # at a guest that is being stopped
         self.seen_stopped: set[int] = set()
         self.limits = limits
@@ -210,13 +408,13 @@ class Loop:
         if self.handlers.pop(fd, None) is not None:
             self.poll.unregister(fd)
 
-    def run(self) -> Result:
-        """Go on until the run is over, and return its result."""
-        while not self.life.done:
-            rest_s = self.round(self.poll.poll(self.wait_ms()))
-            if rest_s:
-                time.sleep(rest_s)
-        return self.result()
+    def let_go(self) -> None:
+        """Give back all descriptors."""
+        self.ends.close()
+        if self.life.started_at is not None:
+            self.feed.stop()  # else another guest may be given it
+        if self.desk is not None:
+            self.desk.close()
 
     def wait_ms(self, most_s: float = math.inf) -> int | None:
         """For how long there is nothing to do unless something arrives, and at most so long."""
@@ -251,6 +449,9 @@ class Loop:
         self.in_application = True
         event = desk.take()
         self.in_application = False
+        now = time.monotonic()
+        if self.life.deadline() <= now:
+            self.tick(now)  # before the code goes on: a call may have used up its time
         if event is not None:
             self.tell(event)
 
@@ -322,6 +523,8 @@ class Loop:
             elif isinstance(instruction, e.Kill):
                 self.ends.kill()
             elif isinstance(instruction, e.Deliver):
+                if self.pieces is not None:
+                    self.pieces.append((instruction.stream, instruction.data))
                 if self.on_output is not None:
                     self.call(self.on_output, instruction.stream, instruction.data)
             elif isinstance(instruction, e.Notify):
@@ -336,6 +539,9 @@ class Loop:
             elif isinstance(instruction, e.Abandon):
                 if self.desk is not None:
                     self.desk.abandon(instruction.call_id)
+            elif isinstance(instruction, e.WantInput):
+                self.asks.append(instruction.call_id)
+                self.give_input()
             elif isinstance(instruction, e.Freeze):
                 self.freeze(True)
             elif isinstance(instruction, e.Thaw):
@@ -546,7 +752,6 @@ class Loop:
                     for fd in others:
                         os.close(fd)
                 self.ends.take_over(())
-                self.start_feeding()
                 self.tell(e.Spawned(fields["at"]))
             elif kind == "mounted":
                 self.ends.work = Work(descriptors[0])
@@ -555,6 +760,8 @@ class Loop:
                 if self.ends.group is not None and not self.ends.group.populated:
                     self.tell(e.SpawnFailed("join_group", 0, "the guest is not in its cgroup"))
                     return
+                # Not before: if the guest cannot be confined, another one may be given the same.
+                self.start_feeding()
                 self.tell(e.Confined(fields["at"]))
             elif kind == "failed":
                 self.tell(e.SpawnFailed(fields["step"], fields["errno"], fields["text"]))
@@ -571,6 +778,7 @@ class Loop:
             self.put_files()
         if event & select.POLLOUT:
             self.flush()
+            self.give_input()
         if event & (select.POLLIN | select.POLLHUP | select.POLLERR):
             if self.keep:
                 self.await_news()
@@ -610,7 +818,12 @@ class Loop:
         fd = self.ends.link.fileno()
         self._send(fd)
         if self.desk is not None:
-            self.desk.calls.held = sum(map(len, self.outgoing)) > _MOST_UNREAD
+            self.desk.calls.held = self.unread
+
+    @property
+    def unread(self) -> bool:
+        """Whether the guest leaves so much unread that it is to be told no more."""
+        return sum(map(len, self.outgoing)) > _MOST_UNREAD
 
     def _send(self, fd: int) -> None:
         while self.outgoing:
@@ -634,7 +847,7 @@ class Loop:
     def start_feeding(self) -> None:
         if self.ends.stdin is None:
             return
-        if self.feed.pending:
+        if self.feed.pending or self.feed.on_demand:
             self.watch(self.ends.stdin, self.on_stdin_room, select.POLLOUT)
         elif self.feed.fd is not None:
             self.watch(self.feed.fd, self.on_stdin_data)
@@ -645,37 +858,83 @@ class Loop:
         fd = self.ends.stdin
         if fd is None:
             return
+        if event & select.POLLERR:
+            self.stop_feeding()  # nobody can read it any more
+            return
+        feed = self.feed
+        if not feed.pending:
+            self.take_from(feed)
         try:
-            self.feed.pending = self.feed.pending[
-                process.write_to_guest(fd, self.feed.pending[:_PIECE]) :
-            ]
+            feed.pending = feed.pending[process.write_to_guest(fd, feed.pending[:_PIECE]) :]
         except BlockingIOError:
             return
         except BrokenPipeError:
             self.stop_feeding()
             return
-        if not self.feed.pending:
+        if not feed.pending and not feed.on_demand:
             self.unwatch(fd)
             self.start_feeding()
+
+    def take_from(self, feed: Feed) -> None:
+        """Have it call the application for more."""
+        self.pause()
+        feed.take()
+        self.resume()
 
     def on_stdin_data(self, event: int) -> None:
         source = self.feed.fd
         if source is None:
             return
-        try:
-            data = os.read(source, _PIECE)
-        except OSError:
-            data = b""  # a closed or unreadable standard input is an empty one
+        self.feed.take()
         self.unwatch(source)
-        if not data:
-            self.feed.fd = None
-        self.feed.pending = memoryview(data)
         self.start_feeding()
 
     def stop_feeding(self) -> None:
         if self.feed.fd is not None:
             self.unwatch(self.feed.fd)
+        self.feed.stop()
         self.close("stdin")
+
+    # --- what a run of a guest that stays asks for ---------------------------------------------
+
+    def give_input(self) -> None:
+        """Answer what was asked for, as far as there is something."""
+        feed = self.source
+        while self.asks and not self.unread:
+            if feed is not None and not feed.pending:
+                if feed.on_demand:
+                    self.take_from(feed)
+                elif feed.fd is not None:
+                    if feed.fd not in self.handlers:
+                        self.watch(feed.fd, self.on_source)
+                    return
+            data = b""
+            if feed is not None:
+                data, feed.pending = bytes(feed.pending[:_PIECE]), feed.pending[_PIECE:]
+            self.tell(e.Input(self.asks.pop(0), data))
+
+    def on_source(self, event: int) -> None:
+        feed = self.source
+        fd = None if feed is None else feed.fd
+        if feed is None or fd is None:
+            return
+        feed.take()
+        self.unwatch(fd)
+        self.give_input()
+
+    def forget_source(self) -> None:
+        """The run that asked is over."""
+        self.asks.clear()
+        self.end_source()
+
+    def end_source(self) -> None:
+        """There is nothing more to be had: whoever asks finds the end."""
+        feed, self.source = self.source, None
+        if feed is not None:
+            if feed.fd is not None:
+                self.unwatch(feed.fd)
+            feed.stop()
+        self.give_input()
 
 
 def _cpu_clock(pidfd: int) -> int | None:

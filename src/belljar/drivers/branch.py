@@ -316,7 +316,7 @@ def _copy(
 
     loop.watch(lineage.listener, asked)
     try:
-        result = live.turn(Fork(run_id=1, settings={}), limits, budget)
+        result = live.turn(Fork(run_id=1, settings={}), limits, budget).finish()
         return result, threads, copied
     finally:
         loop.unwatch(lineage.listener)

@@ -33,7 +33,7 @@ class Interrupts:
         self.listening = False
         # Whoever asks from a signal handler may have interrupted himself.
         self._lock = _thread.RLock()
-        self._counter: _Counter | None = _Counter()
+        self._counter: Counter | None = Counter()
         self.fd = self._counter.fd
         self.woken: int | None = None  # readable when a signal has come, see ``hear_signals``
         self._waking = -1
@@ -108,7 +108,7 @@ class Interrupts:
             self.woken = None
 
 
-class _Counter:
+class Counter:
     """An eventfd, closed with the last reference to it.
 
     Because: another thread may be about to write, and the number of a closed descriptor may be

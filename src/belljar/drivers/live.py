@@ -8,7 +8,7 @@ import time
 from .._record import Record
 from ..engine import events as e
 from ..errors import SandboxFailure, WorkerDied
-from .blocking import Loop
+from .blocking import Loop, Waiter
 from .interrupts import Interrupts
 
 TYPE_CHECKING = False
@@ -20,19 +20,13 @@ if TYPE_CHECKING:
     from ..policy import Limits
     from ..result import Result, UsageNow
     from ..wire.limits import Budget
-    from .blocking import Feed, Maker
+    from .blocking import Drive, Feed, Found, Maker, Piece, Wait
     from .desk import Desk
     from .zygotes import GuestEnds, Work
 
     Listener = Callable[[str, bytes], object]
     UsageListener = Callable[[UsageNow], object]
     ArtifactListener = Callable[[Artifact], object]
-    # Asks for a rest of so many seconds and then for what the kernel has found, at most so many
-    # seconds later; is told that, or what was raised meanwhile.
-    Wait = tuple[float, float]
-    Found = list[tuple[int, int]]
-    # What comes out at the end is the result, or what is to be raised.
-    Drive = Generator[Wait, Found, Result | BaseException]
 
 # For code that is told to end because its host was: Ctrl-C, cancellation, an exception of
 # on_output.
@@ -71,7 +65,6 @@ class LiveGuest:
         self._zygote = zygote
         self._ends = ends
         self._closed = False
-        self._ending = False  # softly, for at most LAST_S: not to be interrupted
         self.interrupts = Interrupts(math.inf)
         try:
             loop.watch(self.interrupts.fd, self._interrupted)
@@ -113,18 +106,20 @@ class LiveGuest:
         limits: Limits,
         budget: Budget,
         listeners: Listeners,
+        source: Feed | None,
     ) -> Drive:
         """One run.  Whatever comes out, the guest waits for another run or is gone."""
         loop = self._loop
         loop.on_output, loop.on_usage = listeners.on_output, listeners.on_usage
-        loop.on_artifact = listeners.on_artifact
+        loop.on_artifact, loop.source = listeners.on_artifact, source
         loop.start_telling_usage()
         try:
             with self.interrupts:
                 first = loop.life.begin(order, limits, budget, time.monotonic())
                 return (yield from self._drive(first))
         finally:
-            loop.on_output = loop.on_usage = loop.on_artifact = None
+            loop.on_output = loop.on_usage = loop.on_artifact = loop.pieces = None
+            loop.forget_source()
             loop.start_telling_usage()
 
     def _drive(self, first: Sequence[e.Instruction] = ()) -> Drive:
@@ -171,20 +166,21 @@ class LiveGuest:
     def _end_softly(self) -> Generator[Wait, Found, None]:
         """Interrupt the code, so that the guest stays for others; kill it if it does not end."""
         loop = self._loop
-        loop.on_output = loop.on_usage = loop.on_artifact = None
+        loop.on_output = loop.on_usage = loop.on_artifact = loop.pieces = None
         loop.calls.clear()
         until = time.monotonic() + LAST_S
-        self._ending = True
+        loop.ending = True
         try:
             loop.resume()
             if loop.collecting:
                 loop.collect()  # to its end, which somebody's on_output has prevented
             loop.tell(e.Interrupted(math.inf))
+            loop.end_source()  # after it, so that who waits for input is interrupted first
             rest_s = 0.0
             while not loop.done and (left := until - time.monotonic()) > 0:
                 rest_s = loop.go_on((yield rest_s, left))
         finally:
-            self._ending = False
+            loop.ending = False
             if not loop.life.waiting or not loop.done:
                 self._gone()
 
@@ -208,6 +204,7 @@ class LiveGuest:
         if self._closed:
             return
         self._closed = True
+        self._loop.forget_source()
         if mine:
             self._ends.kill()
             self._ends.close()
@@ -265,7 +262,7 @@ class Live(LiveGuest):
 
     def start(self) -> Result:
         """Start it, and return how that run ended.  Raises ``SandboxFailure``."""
-        return self._wait(self._drive())
+        return Waiter(self._loop, self._drive()).finish()
 
     def turn(
         self,
@@ -273,33 +270,12 @@ class Live(LiveGuest):
         limits: Limits,
         budget: Budget,
         listeners: Listeners = _NOBODY,
-    ) -> Result:
-        """One run.  Raises ``SandboxFailure``, and what the functions raise.
+        source: Feed | None = None,
+        pieces: list[Piece] | None = None,
+    ) -> Waiter:
+        """One run, to be carried on.
 
-        Whatever is raised, the guest waits for another run or is gone.
+        Whatever comes of it, the guest waits for another run or is gone.
         """
-        return self._wait(self._turn(order, limits, budget, listeners))
-
-    def _wait(self, drive: Drive) -> Result:
-        loop = self._loop
-        try:
-            rest_s, most_s = next(drive)
-            while True:
-                try:
-                    if rest_s:
-                        time.sleep(rest_s)
-                    found = loop.poll.poll(loop.wait_ms(most_s))
-                except BaseException as error:
-                    rest_s, most_s = drive.throw(error)
-                else:
-                    rest_s, most_s = drive.send(found)
-        except StopIteration as stop:
-            outcome: Result | BaseException = stop.value
-        finally:
-            drive.close()
-        if isinstance(outcome, BaseException):
-            try:
-                raise outcome
-            finally:
-                del outcome  # or its traceback would hold this frame, and this frame it
-        return outcome
+        drive = self._turn(order, limits, budget, listeners, source)
+        return Waiter(self._loop, drive, pieces)

@@ -7,6 +7,8 @@ no function of one may hold up the others.  Then: when the run is over its calls
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
+
 import anyio
 import anyio.to_thread
 
@@ -16,14 +18,11 @@ from .desk import Desk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-    from typing import TypeVar
+    from collections.abc import AsyncGenerator
 
     from anyio.abc import TaskGroup
 
     from ..broker.functions import Call, Functions
-
-    T = TypeVar("T")
 
 
 class TaskDesk(Desk):
@@ -35,28 +34,29 @@ class TaskDesk(Desk):
         self._threads: anyio.CapacityLimiter | None = None
         self._trouble: BaseException | None = None
 
-    async def attend(self, run: Awaitable[T]) -> T:
-        """Await a run; meanwhile there are calls.  Raises what the run raises, as it is."""
-        outcome: list[T] = []
+    @asynccontextmanager
+    async def attending(self) -> AsyncGenerator[None]:
+        """During a run; meanwhile there are calls.  Raises what the run raises, as it is."""
         failure: BaseException | None = None
-        async with anyio.create_task_group() as self._group:
-            try:
-                outcome.append(await run)
-            except anyio.get_cancelled_exc_class():
-                raise  # the group sees to the calls
-            except BaseException as error:
-                failure = error
-            self._group.cancel_scope.cancel()
-        self._group = None
-        for call_id in list(self._elsewhere):
-            # Cancelled before it had begun: nobody else would say that it is over.
-            self.tell(Answered(call_id, None, "InterruptedError"))
+        try:
+            async with anyio.create_task_group() as self._group:
+                try:
+                    yield
+                except anyio.get_cancelled_exc_class():
+                    raise  # the group sees to the calls
+                except BaseException as error:
+                    failure = error
+                self._group.cancel_scope.cancel()
+        finally:
+            self._group = None
+            for call_id in list(self._elsewhere):
+                # Cancelled before it had begun: nobody else would say that it is over.
+                self.tell(Answered(call_id, None, "InterruptedError"))
         if failure is not None:
             try:
                 raise failure
             finally:
                 del failure  # or its traceback would hold this frame, and this frame it
-        return outcome[0]
 
     def take(self) -> Answered | Revoked | None:
         """See ``Desk.take``."""

@@ -14,28 +14,27 @@ import math
 import os
 import select
 import time
+from contextlib import asynccontextmanager
 
 import anyio
 import anyio.lowlevel
 
-from .blocking import USAGE_S, Loop, broken_off
+from .blocking import USAGE_S, Loop, Steps
 from .live import LiveGuest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
     from typing import Any
 
-    from ..artifact import Artifact
     from ..engine.life import Order
     from ..policy import Limits
-    from ..result import Result, UsageNow
-    from ..wire.events import Run
+    from ..result import Result
     from ..wire.limits import Budget
-    from .blocking import Feed
-    from .live import Drive, Listener, Listeners
+    from .blocking import Feed, Piece
+    from .live import Listener, Listeners
     from .task_desk import TaskDesk
-    from .zygotes import GuestEnds, Work, Zygote
+    from .zygotes import GuestEnds, Zygote
 
 _WRITE_BYTES = 4096  # PIPE_BUF: a pipe that is writable takes so much at once, see pipe(7)
 
@@ -176,58 +175,76 @@ class TaskLoop(Loop):
                 await anyio.wait_readable(self.readiness.fileno())
         return self.readiness.poll()
 
+    def let_go(self) -> None:
+        """See ``Loop.let_go``."""
+        super().let_go()
+        self.readiness.close()
 
-async def run(
-    zygote: Zygote,
-    ends: GuestEnds,
-    order: Run,
-    limits: Limits,
-    budget: Budget,
-    feed: Feed,
-    on_output: Listener | None,
-    began: float,
-    requested: float,
-    *,
-    on_usage: Callable[[UsageNow], object] | None = None,
-    on_artifact: Callable[[Artifact], object] | None = None,
-    put: Callable[[Work], None] | None = None,
-    started: Callable[[], object],
-    desk: TaskDesk | None = None,
-) -> Result:
-    """``blocking.run`` for a task.  ``started`` is called when the guest has the code.
 
-    Whatever happens, cancellation included, the guest is dead and its descriptors are closed
-    when this returns or raises.
-    """
-    loop = None
-    try:
-        loop = TaskLoop(
-            ends, order, limits, budget, feed, on_output, zygote, began, requested, desk=desk
-        )
-        loop.on_usage, loop.on_artifact, loop.put = on_usage, on_artifact, put
-        whole = _to_the_end(loop, started)
-        return await (whole if desk is None else desk.attend(whole))
-    except BaseException as error:
-        failure = broken_off(error, loop, zygote, ends)
-        if failure is error:
+class TaskWaiter(Steps):
+    """Carries a drive on for a task: awaits.  ``Waiter`` says what each method does."""
+
+    _loop: TaskLoop
+
+    async def start(self) -> None:
+        """See ``Waiter.start``."""
+        await self._carry_on(self._has_started)
+        if self.over:
+            self._failure()
+
+    async def piece(self) -> Piece | None:
+        """See ``Waiter.piece``."""
+        if not self._pieces and not self.over:
+            await self._carry_on(self._has_a_piece)
+        return self._next()
+
+    async def finish(self) -> Result:
+        """See ``Waiter.finish``."""
+        self._pieces = None
+        if not self.over:
+            self._loop.pieces = None
+            await self._carry_on(self._never)
+        return self._result()
+
+    async def leave(self) -> None:
+        """See ``Waiter.leave``."""
+        if not self.over:
+            self._throw_left()
+            await self._carry_on(self._never)
+            self._failure()
+
+    async def _carry_on(self, enough: Callable[[], bool]) -> None:
+        try:
+            self._resume()
+            while not self.over and not enough():
+                try:
+                    found = await self._found(*(self._wait or (0.0, math.inf)))
+                except BaseException as error:
+                    self._step(self._drive.throw, error)
+                else:
+                    self._step(self._drive.send, found)
+            self._hold()
+        except BaseException:
+            self.over = True
+            self._drive.close()
             raise
-        raise failure from error
-    finally:
-        ends.close()
-        if loop is not None:
-            loop.readiness.close()
-        if desk is not None:
-            desk.close()
+
+    async def _found(self, rest_s: float, most_s: float) -> list[tuple[int, int]]:
+        if not self._loop.ending:
+            return await self._loop.wait(rest_s, most_s)
+        with anyio.CancelScope(shield=True):
+            return await self._loop.wait(rest_s, most_s)
+        raise AssertionError("nobody cancels this scope")
 
 
-async def _to_the_end(loop: TaskLoop, started: Callable[[], object]) -> Result:
-    rest_s, waiting = 0.0, True
-    while not loop.done:
-        rest_s = loop.go_on(await loop.wait(rest_s, math.inf))
-        if waiting and loop.life.started_at is not None:
-            waiting = False
-            started()
-    return loop.result()
+@asynccontextmanager
+async def attended(desk: TaskDesk | None) -> AsyncGenerator[None]:
+    """While the calls of a guest are seen to, if it has any."""
+    if desk is None:
+        yield
+        return
+    async with desk.attending():
+        yield
 
 
 class TaskLive(LiveGuest):
@@ -273,49 +290,29 @@ class TaskLive(LiveGuest):
 
     async def start(self) -> Result:
         """Start it, and return how that run ended.  Raises ``SandboxFailure``."""
-        return await self._wait(self._drive())
+        return await TaskWaiter(self._loop, self._drive()).finish()
 
+    @asynccontextmanager
     async def turn(
         self,
         order: Order,
         limits: Limits,
         budget: Budget,
         listeners: Listeners,
-    ) -> Result:
-        """One run.  Raises ``SandboxFailure``, and what the functions raise.
+        source: Feed | None = None,
+        pieces: list[Piece] | None = None,
+    ) -> AsyncGenerator[TaskWaiter]:
+        """One run, to be carried on; it is ended when this is left.
 
-        Whatever is raised, cancellation included, the guest waits for another run or is gone.
+        Whatever comes of it, cancellation included, the guest waits for another run or is gone.
         """
-        whole = self._wait(self._turn(order, limits, budget, listeners))
-        return await (whole if self._desk is None else self._desk.attend(whole))
-
-    async def _wait(self, drive: Drive) -> Result:
-        try:
-            rest_s, most_s = next(drive)
-            while True:
-                try:
-                    found = await self._found(rest_s, most_s)
-                except BaseException as error:
-                    rest_s, most_s = drive.throw(error)
-                else:
-                    rest_s, most_s = drive.send(found)
-        except StopIteration as stop:
-            outcome: Result | BaseException = stop.value
-        finally:
-            drive.close()
-        if isinstance(outcome, BaseException):
+        drive = self._turn(order, limits, budget, listeners, source)
+        async with attended(self._desk):
+            waiter = TaskWaiter(self._loop, drive, pieces)
             try:
-                raise outcome
+                yield waiter
             finally:
-                del outcome  # or its traceback would hold this frame, and this frame it
-        return outcome
-
-    async def _found(self, rest_s: float, most_s: float) -> list[tuple[int, int]]:
-        if not self._ending:
-            return await self._loop.wait(rest_s, most_s)
-        with anyio.CancelScope(shield=True):
-            return await self._loop.wait(rest_s, most_s)
-        raise AssertionError("nobody cancels this scope")
+                await waiter.leave()
 
     def stop_calling(self) -> None:
         """Cancel the function of the application's that is awaited; from a task of this loop."""

@@ -153,6 +153,13 @@ class Revoked(Record):
     function: str
 
 
+class Input(Record):
+    """What ``WantInput`` asked for: bytes that the application gives; none at their end."""
+
+    call_id: int
+    data: bytes
+
+
 # --- instructions: what to do next ---------------------------------------------------------
 
 
@@ -249,6 +256,12 @@ class Abandon(Record):
     call_id: int
 
 
+class WantInput(Record):
+    """The code waits for standard input: tell ``Input`` when there is some, or its end."""
+
+    call_id: int
+
+
 if TYPE_CHECKING:
     Event = (
         Spawned
@@ -269,6 +282,7 @@ if TYPE_CHECKING:
         | Resumed
         | Answered
         | Revoked
+        | Input
     )
     Instruction = (
         Send
@@ -288,4 +302,5 @@ if TYPE_CHECKING:
         | CloseLink
         | Invoke
         | Abandon
+        | WantInput
     )

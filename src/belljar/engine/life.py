@@ -15,6 +15,7 @@ from ..result import Denial, LimitHit, Result
 from ..wire.connection import Connection
 from ..wire.errors import RemoteError
 from ..wire.events import (
+    STDIN,
     Artifact,
     Close,
     Denied,
@@ -34,10 +35,13 @@ from .turn import MOST_DENIALS, SIGKILL, End, Turn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..policy import Limits
-    from ..wire.events import Call, Fork
+    from ..wire.events import Call, Fork, Returned
     from ..wire.limits import Budget
     from .calls import Calls, Step
+    from .stdin import Stdin
 
     Order = Run | Call | Fork
 
@@ -83,6 +87,7 @@ class Life:
         """
         self._keep = keep
         self._calls = calls
+        self._stdin: Stdin | None = None  # of a guest that stays, once it has asked
         self._paused_by: set[int] = set()  # calls of this turn that make the clock stand still
         self._watch_memory = watch_memory
         self._connection = Connection("host")
@@ -145,11 +150,16 @@ class Life:
         if self._running:
             held_until = math.inf if turn.throttles is None else turn.throttles.take_at
             due = min(ends_at, turn.next_cpu_check, turn.next_memory_check, held_until)
-            return due if self._calls is None else min(due, self._calls.due_at())
+            return min(due, self._answers_due_at())
         if self._ending:
             due = min(ends_at, turn.next_cpu_check, turn.next_memory_check)
-            return due if self._calls is None else min(due, self._calls.due_at())
+            return min(due, self._answers_due_at())
         return min(ends_at, turn.next_memory_check) if self._may_grow else ends_at
+
+    def _answers_due_at(self) -> float:
+        """When something is to be told to code that waits for an answer."""
+        due = math.inf if self._calls is None else self._calls.due_at()
+        return due if self._stdin is None else min(due, self._stdin.due_at())
 
     @property
     def wants_cpu(self) -> bool:
@@ -218,6 +228,8 @@ class Life:
                 # Collecting comes last, since it ends with the guest stopped for good.
                 last = [instructions.pop()] if instructions[-1:] == [e.Collect()] else []
                 instructions = _without_begun(instructions, given_up) + given_up + last
+        if self._stdin is not None:
+            instructions[:0] = self._stdin_due(self._stdin, event, now)
         throttles = self.turn.throttles
         if throttles is not None and not self._running and not self._parked:
             alive = not self._killed and self._exited is None
@@ -274,6 +286,8 @@ class Life:
             self._resume(now)
         elif isinstance(event, (e.Answered, e.Revoked)):
             return self._take_answer(event, now)
+        elif isinstance(event, e.Input):
+            return [] if self._stdin is None else self._told(self._stdin.answer(event, now))
         else:
             return self._interrupt(event.grace_s, now)
         return []
@@ -297,9 +311,36 @@ class Life:
         elif self._exited is not None:
             self._kill_at += elapsed  # its pipes are drained all the same
 
+    # --- standard input that is asked for ------------------------------------------------------
+
+    def _take_ask(self, event: HostCall, now: float) -> list[e.Instruction]:
+        if self._stdin is None:
+            from .stdin import Stdin
+
+            self._stdin = Stdin()
+        order = self.turn.order
+        given = order.settings.get("stdin") is True and not self._settling
+        return self._told(self._stdin.take(event, order.run_id if given else None, now))
+
+    def _stdin_due(self, stdin: Stdin, event: e.Event, now: float) -> list[e.Instruction]:
+        if not self._has_the_code:
+            stdin.over()
+            return []
+        return self._told(stdin.tick(now)) if isinstance(event, e.Tick) else []
+
+    def _told(self, answers: Sequence[Returned | e.WantInput]) -> list[e.Instruction]:
+        if not self._link_open or self._violation is not None:
+            return []
+        return [
+            answer if isinstance(answer, e.WantInput) else e.Send(self._connection.send(answer))
+            for answer in answers
+        ]
+
     # --- calls of host functions ---------------------------------------------------------------
 
     def _take_call(self, event: HostCall, now: float) -> list[e.Instruction]:
+        if self._keep and event.function == STDIN:
+            return self._take_ask(event, now)
         if self._calls is None:
             self._violation = "the guest called a host function and was given none"
             return self._kill(now)
@@ -531,7 +572,12 @@ class Life:
         return sends if self._connection.state == "POURING" else [*sends, *self._resume_calls(now)]
 
     def _resume_calls(self, now: float) -> list[e.Instruction]:
-        return [] if self._calls is None else self._carry_on(self._calls.resume(now), now)
+        instructions: list[e.Instruction] = []
+        if self._calls is not None:
+            instructions += self._carry_on(self._calls.resume(now), now)
+        if self._stdin is not None:
+            instructions += self._told(self._stdin.resume())
+        return instructions
 
     def _take_fetched(self, event: e.Fetched) -> list[e.Instruction]:
         self.turn.fetched = event.buffers or ()

@@ -18,6 +18,7 @@ from ..wire.events import Call, Close, Denied, Finished, Fork, Ready, Run
 from ..wire.limits import Budget
 from . import (
     artifacts,
+    asked,
     bytecode,
     channels,
     denials,
@@ -182,6 +183,9 @@ def settle(settings: Mapping[str, Any], link: Link) -> Budget:
         _imports.refuse(settings["refused"], settings["module_rules"], denials.note)
         blocked = settings["blocked_functions"]
         execute.before_code.append(lambda: shape.block_functions(_imports, blocked, denials.note))
+    if settings.get("merge_stderr"):
+        os.dup2(1, 2)
+    execute.ask_for_stdin = lambda run_id: asked.open_asked(link, run_id)
     return Budget(memory_bytes=settings["value_bytes"])
 
 
@@ -194,7 +198,7 @@ def serve(fd: int, read: Callable[[int, int], bytes] = os.read) -> int:
     link = Link(fd, read)
     link.speak(Ready(stages={}))
     budget: Budget | None = None
-    keep = copied = False
+    keep = copied = merged = False
     most_bytes = 0
     while True:
         event = link.next_order()
@@ -204,6 +208,7 @@ def serve(fd: int, read: Callable[[int, int], bytes] = os.read) -> int:
             continue
         if budget is None:
             keep = event.settings["keep"]
+            merged = bool(event.settings.get("merge_stderr"))
             budget = settle(event.settings, link)
         elif event.settings:
             budget = _settle_again(event.settings)
@@ -226,6 +231,8 @@ def serve(fd: int, read: Callable[[int, int], bytes] = os.read) -> int:
         elif copied and branches is not None:
             copied = False
             finished = branches.settle(event.run_id, link.fd)
+            if merged:
+                os.dup2(1, 2)
         else:
             finished = execute.run(event, budget, keep, hold)
         status = finished.exit_code or (1 if finished.outcome == "raised" else 0)

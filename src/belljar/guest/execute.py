@@ -20,7 +20,7 @@ from ..wire.bulk import Outgoing
 from ..wire.errors import NotConvertible
 from ..wire.events import Finished, Run
 from ..wire.values import encode
-from . import artifacts, ending, imports, report, standins
+from . import artifacts, asked, ending, imports, report, standins
 from .shape import chosen_builtins
 
 TYPE_CHECKING = False
@@ -39,6 +39,7 @@ _FUTURES = 0x1FE0000  # every CO_FUTURE_* of __future__
 rules_on_builtins: dict[str, int] = {}  # the policy's, from the settings of the run
 before_code: list[Callable[[], None]] = []  # what takes from the code what the agent may still need
 after_code: list[Callable[[], None]] = []  # what is to be done when the code has ended
+ask_for_stdin: Callable[[int], Any] | None = None  # makes what asks the host, for a run
 given: dict[str, Any] = {}  # names that every run finds, from the settings of the first
 _main: ModuleType | None = None  # of all runs
 _begun = False
@@ -87,6 +88,7 @@ def run(
                 if not keep:
                     atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
         finally:
+            asked.close_asked()
             if keep:
                 ending.until_the_next()
             else:
@@ -157,12 +159,14 @@ def _begin(order: Run, module: ModuleType, keep: bool) -> None:
 
 def _feed(order: Run | Call) -> None:
     """What it reads from standard input, where that is not what the guest started with."""
-    given: bytes | None = order.settings.get("stdin")
+    given: bytes | bool | None = order.settings.get("stdin")
     if given is None:
         return
     imports.lift()  # the policy may block what this takes
     try:
-        sys.stdin = standins.standard_input(given)
+        sys.stdin = standins.standard_input(given if isinstance(given, bytes) else b"")
+        if given is True and ask_for_stdin is not None:
+            sys.stdin = ask_for_stdin(order.run_id)
     finally:
         imports.restrict()
 

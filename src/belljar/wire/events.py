@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KINDS",
+    "STDIN",
     "Artifact",
     "Call",
     "Close",
@@ -76,6 +77,11 @@ __all__ = [
     "Run",
     "Taken",
 ]
+
+
+# What: the function that code calls where the host is asked for standard input, with the number
+# of its run.  Because: it waits as for a host function.  Then: none of those has a dot in its name.
+STDIN = "stdin.read"
 
 
 class Run(Record):
