@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import os
 import random
@@ -89,6 +90,11 @@ def descendants() -> set[int]:
     while more := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= more
     return found
+
+
+def resident_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
 
 
 class Heard:
@@ -774,12 +780,91 @@ def test_K10_no_descriptors_left_is_a_typed_failure(go: Go) -> None:
 # --- many -----------------------------------------------------------------------------------------
 
 
+# In one run: a plain function twice, an async one many times at once, what fails, what may be gone.
+ASK = """
+import asyncio
+found = [own(me, n)]
+if not n % 10:
+    found.append(threaded(me, n))
+found.append(list(await asyncio.gather(*[fetch(me, n, k) for k in range(3)])))
+for function in (fail, lent):
+    try:
+        found.append(function(me))
+    except Exception as error:
+        found.append((type(error).__name__, str(error)))
+n += 1
+print(me)
+found, n
+"""
+
+
 class Figures:
     """What many have done together."""
 
     def __init__(self, count: int) -> None:
         self.rounds = [0] * count
         self.cancelled = self.ended = self.most_threads = 0
+        self.calls = self.refused = self.slow = self.given_up = 0
+
+
+def _lent_to(number: int, figures: Figures) -> dict[str, Callable[..., Any]]:
+    """Functions for one of many; each knows whom it was lent to."""
+    moments = random.Random(-number)
+
+    def called_by(me: int) -> None:
+        assert me == number
+        figures.calls += 1
+
+    def own(me: int, n: int) -> tuple[int, int]:
+        called_by(me)
+        return me, n
+
+    def threaded(me: int, n: int) -> tuple[int, int]:
+        called_by(me)
+        time.sleep(moments.uniform(0, 0.005))
+        return n, me
+
+    async def fetch(me: int, n: int, k: int) -> str:
+        called_by(me)
+        await anyio.sleep(moments.uniform(0, 0.02))
+        return f"{me}.{n}.{k}"
+
+    def fail(me: int) -> None:
+        called_by(me)
+        raise ValueError(f"{me} as asked")
+
+    def lent(me: int) -> int:
+        called_by(me)
+        return -me
+
+    async def slow(me: int) -> None:
+        called_by(me)
+        figures.slow += 1
+        try:
+            await anyio.sleep_forever()
+        finally:
+            figures.given_up += 1
+
+    return {
+        "own": belljar.HostFunction(own, in_thread=False),
+        "threaded": threaded,
+        "fetch": fetch,
+        "fail": belljar.HostFunction(fail, in_thread=False),
+        "lent": belljar.HostFunction(lent, in_thread=False),
+        "slow": slow,
+    }
+
+
+def _answers(number: int, n: int, revoked: bool) -> tuple[list[object], int]:
+    """What ``ASK`` has to come to."""
+    found: list[object] = [(number, n)]
+    if not n % 10:
+        found.append((n, number))
+    found.append([f"{number}.{n}.{k}" for k in range(3)])
+    found.append(("ValueError", f"{number} as asked"))
+    refused = ("FunctionRefused", "[Errno 1] lent: it was revoked")
+    found.append(refused if revoked else -number)
+    return found, n + 1
 
 
 async def _live_for(seconds: float, number: int, figures: Figures) -> None:
@@ -787,24 +872,32 @@ async def _live_for(seconds: float, number: int, figures: Figures) -> None:
     moments = random.Random(number)
     until = time.monotonic() + seconds
     policy = Policy().allow(wall_s=60)
-    async with AsyncSandbox(policy, inputs={"me": number, "n": 0}) as sandbox:
+    functions = _lent_to(number, figures)
+    async with AsyncSandbox(policy, inputs={"me": number, "n": 0}, functions=functions) as sandbox:
         n = 0
         while True:
             figures.rounds[number] += 1
             if moments.random() < 0.3:
-                with anyio.move_on_after(moments.uniform(0, 0.2)):
-                    await sandbox.run("import time; time.sleep(10)")
+                # Asleep, or waiting for a function of ours that does not come back.
+                code = moments.choice(["import time; time.sleep(10)", "await slow(me)"])
+                with anyio.move_on_after(moments.uniform(0, 0.2)) as scope:
+                    await sandbox.run(code)
+                assert scope.cancelled_caught
                 figures.cancelled += 1
                 if sandbox.ended:  # two processors for all: it did not get one within a second
                     assert sandbox.ended == "it ended while it ran"
                     figures.ended += 1
                     await sandbox.reset()
                     n = 0
-            result = await sandbox.run("n += 1; print(me); me, n")
-            n += 1
-            assert result.unwrap() == (number, n)
+            revoked = "lent" in sandbox.functions.revoked
+            result = await sandbox.run(ASK)
+            assert result.unwrap() == _answers(number, n, revoked)
             assert result.stdout == f"{number}\n"
+            n += 1
+            figures.refused += revoked
             assert await sandbox.call("max", number, -1) == number
+            if moments.random() < 0.1:
+                sandbox.functions.revoke("lent")
             if moments.random() < 0.05:
                 await sandbox.reset()
                 assert await sandbox.get("me") == number
@@ -820,7 +913,9 @@ async def _many(count: int, seconds: float) -> Figures:
         for number in range(count):
             group.start_soon(_live_for, seconds, number, figures)
     assert all(figures.rounds)
-    assert figures.most_threads < 10
+    assert figures.slow == figures.given_up
+    # What is plain and not to be called in place has a thread for each call, and nothing else has.
+    assert figures.most_threads < 10 + count // 5
     return figures
 
 
@@ -837,9 +932,21 @@ def test_M1_five_hundred_in_one_event_loop_for_a_minute(go: Go) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
     async def main() -> None:
+        await _many(20, 0)  # what is made once is there
+        tasks = len(anyio.get_running_tasks())
+        gc.collect()
+        pieces, resident = sys.getallocatedblocks(), resident_bytes()
         figures = await _many(500, 60)
-        print(f"{sum(figures.rounds)} rounds, {figures.cancelled} runs cancelled,", end=" ")
-        print(f"{figures.ended} sandboxes ended by it, {figures.most_threads} threads")
+        most = resident_bytes()
+        gc.collect()
+        rounds, left = sum(figures.rounds), sys.getallocatedblocks() - pieces
+        print(f"{rounds} rounds, {figures.calls} calls, {figures.refused} refused,", end=" ")
+        print(f"{figures.given_up} given up, {figures.cancelled} runs cancelled,", end=" ")
+        print(f"{figures.ended} sandboxes ended by it, {figures.most_threads} threads,", end=" ")
+        print(f"{left} pieces of memory more,", end=" ")
+        print(f"resident {resident >> 20} -> {most >> 20} MiB")
+        assert left < rounds  # not one piece for each
+        assert len(anyio.get_running_tasks()) == tasks
 
     try:
         go(main)

@@ -31,8 +31,10 @@ from belljar.bpf.compiler import compile_filter
 from belljar.bpf.expr import ALLOW, Errno, Filter
 from belljar.bpf.features import BRANCH, TAKE, FilterFeatures
 from belljar.bpf.guest import guest_filter
+from belljar.drivers import branch as driver
 from belljar.drivers.account import children, pid_of
 from belljar.kernel import process
+from belljar.zygote.branches import Lineage
 
 from .native import NUMBERS, PRELUDE, no_namespaces
 from .watch import eventually
@@ -383,6 +385,56 @@ for depth in range(600):
     for _ in range(20):
         with sandbox.fork() as made:
             assert made.run("os.listdir('/work')").unwrap() == []
+
+
+@pytest.mark.parametrize("place", ["/work", "/tmp"])
+def test_r1_what_a_branch_does_to_its_places_meets_no_other(place: str, sandbox: Sandbox) -> None:
+    """Places are lent again: rights, times and files of the last one are gone."""
+    modes = {"/work": "0o40755", "/tmp": "0o41777"}
+    take_away = [
+        f"os.chmod({place!r}, 0)",
+        f"os.utime({place!r}, (1, 1)); os.chmod({place!r}, 0o500)",
+        f"os.mkdir('{place}/d'); open('{place}/d/f', 'w').close()\n"
+        f"os.chmod('{place}/d', 0); os.chmod({place!r}, 0)",
+    ]
+    look = (
+        f"os.listdir({place!r}), oct(os.stat({place!r}).st_mode), os.stat({place!r}).st_mtime > 9"
+    )
+    for code in take_away:
+        with sandbox.fork() as made:
+            assert made.run(code).status == "ok"
+        for _ in range(10):  # there are eight places
+            with sandbox.fork() as made:
+                assert made.run(look).unwrap() == ([], modes[place], True)
+
+
+def test_r1_a_place_that_could_not_be_emptied_is_lent_to_nobody() -> None:
+    lineage = Lineage.__new__(Lineage)
+    lineage.free = []
+    lineage.cleaners = {
+        os.posix_spawn("/bin/sh", ["sh", "-c", f"exit {code}"], {}): place
+        for place, code in ((1, 0), (2, 1))
+    }
+
+    def tidied() -> bool:
+        lineage.tidy()
+        return not lineage.cleaners
+
+    assert eventually(tidied)
+    assert lineage.free == [1]
+
+
+def test_r1_a_branch_waits_for_those_that_take_long_to_be_gone() -> None:
+    """What is slow to die has its place still; the next fork is not refused for it."""
+    ended = [os.posix_spawn("/bin/sh", ["sh", "-c", "exit"], {}) for _ in range(2)]
+    lineage = driver.Lineage.__new__(driver.Lineage)
+    lineage.most, lineage.alive = 1, []
+    lineage._ending = {pid: Path(f"/proc/{pid}/stat").read_bytes().split()[21] for pid in ended}
+    threading.Timer(0.2, os.waitpid, (ended[0], 0)).start()
+    lineage.await_place()
+    assert list(lineage._ending) == [ended[1]]
+    os.waitpid(ended[1], 0)
+    assert not Path(f"/proc/{ended[0]}").exists()
 
 
 def test_r2_threads_of_all_are_bounded_together(sandbox: Sandbox) -> None:

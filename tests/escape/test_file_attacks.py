@@ -171,6 +171,50 @@ def test_a_directory_that_becomes_a_link(canary: Path) -> None:
     assert untouched(canary)
 
 
+def test_a_new_directory_that_becomes_a_link_before_it_gets_its_mode(
+    canary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R4, K1: what a running guest does with two cores, here at the worst moment for sure."""
+    target = canary / "f"
+    target.chmod(0o600)
+    make = os.mkdir
+    swapped: list[bytes] = []
+
+    def make_and_swap(name: bytes, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        make(name, mode, dir_fd=dir_fd)
+        if dir_fd is not None and name in (b"new", b"newer"):
+            os.rename(name, name + b" aside", src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+            os.symlink(target, name, dir_fd=dir_fd)
+            swapped.append(name)
+
+    with Sandbox(OPEN) as sandbox:
+        live = sandbox._live
+        assert live is not None
+        assert live.work is not None
+        status = os.fstat(live.work.fd)
+        if os.geteuid() == 0:
+            os.chown(target, status.st_uid, status.st_gid)  # whom the host acts as in there
+        monkeypatch.setattr(os, "mkdir", make_and_swap)
+        for path in ("new/x", "d/newer/x"):
+            assert tried(sandbox.write_bytes, path, b"x") in (FileRefused, NotADirectoryError)
+    assert swapped == [b"new", b"newer"]
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert os.listdir(canary) == ["f"]
+
+
+def test_new_directories_have_their_mode_whatever_the_umask() -> None:
+    """R4"""
+    before = os.umask(0o777)
+    try:
+        with Sandbox(OPEN) as sandbox:
+            sandbox.write_bytes("a/b/c", b"x")
+            code = "import os\n[oct(os.stat(each).st_mode) for each in ('a', 'a/b', 'a/b/c')]"
+            modes = sandbox.run(code).unwrap()
+    finally:
+        os.umask(before)
+    assert modes == ["0o40755", "0o40755", "0o100644"]
+
+
 # --- what is no file ---------------------------------------------------------------------------------
 
 

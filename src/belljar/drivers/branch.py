@@ -20,6 +20,7 @@ import time
 from ..bpf.features import BRANCH, TAKE
 from ..errors import SHORTAGES, ForkRefused, SandboxFailure, SetupFailed
 from ..kernel import fdpass, notify, process
+from ..plan.branches import SPARE
 from ..wire.control import Unpacker, pack
 from ..wire.events import Fork, Run
 from . import account
@@ -65,6 +66,7 @@ class Lineage:
         self._first = first
         self._group = _pid(first)
         self._known: dict[int, bytes] = {}  # members by their numbers, with when they began
+        self._ending: dict[int, bytes] = {}  # and those that were closed, until they are gone
         handed, first.handed_over = first.handed_over, []
         self.listener = handed[0] if handed else -1
         self._proc = handed[1:2]  # until the zygote has it
@@ -92,6 +94,20 @@ class Lineage:
         """A branch has ended."""
         if live in self.alive:
             self.alive.remove(live)
+            self._ending[live.process] = self._known.get(live.process, b"")
+
+    def await_place(self) -> None:
+        """Wait for those that end where they leave no place; the zygote refuses what comes before."""
+        until = time.monotonic() + READY_S
+        while len(self.alive) + len(self._ending) >= SPARE * self.most:
+            for pid, began in list(self._ending.items()):
+                if _stat(pid)[_BEGAN : _BEGAN + 1] != [began]:
+                    self._ending.pop(pid, None)
+                    break
+            else:
+                if time.monotonic() > until:
+                    break
+                time.sleep(_PAUSE_S)
 
     def find(self) -> list[int]:
         """The copy that was let happen, alive or not; whoever cannot be found goes with all."""
@@ -198,6 +214,7 @@ def fork(live: Live, lineage: Lineage, limits: Limits, budget: Budget, desk: Des
                 f"{lineage.most} branches are alive, as many as there may be; close one, or make "
                 "the first sandbox with more branches="
             )
+        lineage.await_place()
         status, their_status = fdpass.message_pair()
         ends: GuestEnds | None = None
         try:

@@ -372,9 +372,10 @@ def _make_directories(work: Work, path: str) -> int:
     try:
         for part in path.split("/") if path else ():
             done = part if done == "." else f"{done}/{part}"
+            made = False
             try:
                 os.mkdir(to_bytes(part), 0o755, dir_fd=here)
-                os.chmod(to_bytes(part), 0o755, dir_fd=here)
+                made = True
             except FileExistsError:
                 pass
             except OSError as error:
@@ -382,6 +383,10 @@ def _make_directories(work: Work, path: str) -> int:
             below = _open(work, done, os.O_PATH | os.O_DIRECTORY)
             os.close(here)
             here = below
+            if made:
+                # Whatever the umask.  By the descriptor, because a guest that runs may have put
+                # a link in its place, and chmod(2) follows links to files of the host's.
+                os.chmod(f"/proc/self/fd/{here}", 0o755)
     except BaseException:
         os.close(here)
         raise

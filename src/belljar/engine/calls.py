@@ -240,7 +240,8 @@ class Calls:
     def _end(self, call_id: int, now: float) -> _Call | None:
         call = self._under_way.pop(call_id, None)
         if call is not None:
-            call.use.seconds += max(now - call.began_at, 0.0)
+            took_s = max(now - call.began_at, 0.0)
+            call.use.seconds += took_s  # in one step: a branch in another thread adds, too
         return call
 
     def _give_up(self, call_id: int, now: float) -> e.Abandon:

@@ -41,7 +41,7 @@ _HELD = Held(
     ),
 )
 _PLACES = ("/work", "/tmp")
-_SPARE = 2  # places and processes for each: one that is closed takes a moment to be gone
+SPARE = 2  # places and processes for each: one that is closed takes a moment to be gone
 _REMEDIES = {
     "namespaces": "let the user make user, mount and PID namespaces (see `belljar check`)",
     "seccomp user notification": "use Linux 5.9 or later",
@@ -110,7 +110,7 @@ def _changed(step: Step, most: int) -> list[Step]:
         size, files, parts, links, hidden, _ = args
         if not isinstance(files, int):
             raise AssertionError("the number of files is a number")
-        places = 1 + _SPARE * most
+        places = 1 + SPARE * most
         # The places themselves are files, too.
         found = Step("found_lineage", (size, files + 3 * places, places))
         return [found, Step("lead_lineage"), Step("mount_place", (parts, links, hidden))]
@@ -120,7 +120,7 @@ def _changed(step: Step, most: int) -> list[Step]:
         (_, count) = args
         if not isinstance(count, int):
             raise AssertionError("the number of tasks is a number")
-        return [Step("limit", ("nproc", count + _SPARE * most))]
+        return [Step("limit", ("nproc", count + SPARE * most))]
     if step.verb == "drop_capabilities":
         return [Step("keep_branching")]
     if step.verb == "landlock":

@@ -23,7 +23,7 @@ from .limits import (
     MESSAGE,
     Budget,
 )
-from .schema import Mismatch, check_field
+from .schema import Mismatch, check_fields
 from .states import START, TRANSITIONS
 
 TYPE_CHECKING = False
@@ -132,8 +132,7 @@ class Connection:
             raise LocalError(f"{name} cannot be sent in state {self._state}")
         fields = [field.written(getattr(command, field.name)) for field in kind.fields]
         try:
-            for field, value in zip(kind.fields, fields, strict=True):
-                check_field(field, value)
+            check_fields(kind.fields, fields)
             if kind.consistent is not None:
                 kind.consistent(command)
             self._match(name, command)
@@ -290,8 +289,7 @@ def _event(kind: Kind, fields: list[Any]) -> Event:
     """The fields, checked, as a record.  Raises ``Mismatch``."""
     if len(fields) != len(kind.fields):
         raise Mismatch(f"expected {len(kind.fields)} fields")
-    pairs = zip(kind.fields, fields, strict=True)
-    event = kind.record(*[check_field(field, value) for field, value in pairs])
+    event = kind.record(*check_fields(kind.fields, fields))
     if kind.consistent is not None:
         try:
             kind.consistent(event)

@@ -14,7 +14,7 @@ from .._record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     Check = Callable[[Any], Any]
@@ -23,7 +23,7 @@ __all__ = [
     "Field",
     "Mismatch",
     "anything",
-    "check_field",
+    "check_fields",
     "clip",
     "encoded",
     "flat",
@@ -62,6 +62,8 @@ class Field(Record):
 
     def written(self, value: Any) -> Any:
         """The value as it is written."""
+        if _type(value) in _AS_THEY_ARE:  # most are, and every frame has seven
+            return value
         return list(value) if self.data and _type(value) is tuple else flat(value)
 
 
@@ -211,17 +213,24 @@ def record(cls: type[Record], *fields: Field) -> Check:
     def check(value: Any) -> Any:
         if _type(value) is not list or len(value) != len(fields):
             raise Mismatch(f"a list of {len(fields)} items")
-        return cls(*[check_field(field, item) for field, item in zip(fields, value, strict=True)])
+        return cls(*check_fields(fields, value))
 
     return check
 
 
-def check_field(field: Field, value: Any) -> Any:
-    """The value of a field.  Raises ``Mismatch`` that names the field."""
+def check_fields(fields: Sequence[Field], values: Sequence[Any]) -> list[Any]:
+    """As many values as there are fields, checked.  Raises ``Mismatch`` that names the field."""
+    checked: list[Any] = []
     try:
-        return field.check(value)
+        # One frame of Python's for all: a live call checks sixteen on either side.
+        for field, value in zip(fields, values, strict=True):
+            checked.append(field.check(value))
     except Mismatch as mismatch:
-        raise Mismatch(f"{field.name}: expected {mismatch}") from None
+        raise Mismatch(f"{fields[len(checked)].name}: expected {mismatch}") from None
+    return checked
+
+
+_AS_THEY_ARE = frozenset([type(None), bool, int, float, str, bytes, dict])
 
 
 def flat(value: Any) -> Any:

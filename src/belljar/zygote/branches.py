@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _HOME = "fs"  # a directory that every proc has; guests let go of the zygote's proc as a whole
 _HOME_BYTES, _HOME_FILES = 1 << 20, 1 << 14  # mount points only
+_MODES = (("work", 0o755), ("tmp", 0o1777))  # of the directories of a place
 _PAUSE_MS = 5  # between two looks at what is ending
 
 
@@ -48,7 +49,7 @@ class Lineage:
         mounts.attach(os.dup(self.tree), f"{home}/places")
         for place in range(places):
             os.mkdir(f"{place}", 0o755, dir_fd=self.tree)
-            for name, mode in (("work", 0o755), ("tmp", 0o1777)):
+            for name, mode in _MODES:
                 os.mkdir(f"{place}/{name}", mode, dir_fd=self.tree)
                 os.chmod(f"{place}/{name}", mode, dir_fd=self.tree)
         self.places = places
@@ -71,18 +72,23 @@ class Lineage:
 
     def empty(self, place: int) -> None:
         """Take away what a branch has left, and lend the place again when that is done."""
-        folders = [f"{place}/work", f"{place}/tmp"]
+        folders = [f"{place}/{name}" for name, _ in _MODES]
+        for folder, (_, mode) in zip(folders, _MODES, strict=True):
+            os.chmod(folder, mode, dir_fd=self.tree)  # the next one is to find it as it was
+            os.utime(folder, dir_fd=self.tree)
         if not any(map(self._holds, folders)):
             self.free.append(place)
             return
         pid = os.fork()
         if pid == 0:
             # Apart, because it takes as long as there are files.
+            code = 1
             try:
                 for folder in folders:
                     clear(self.tree, folder)
+                code = 0
             finally:
-                os._exit(0)
+                os._exit(code)
         self.cleaners[pid] = place
 
     def _holds(self, folder: str) -> bool:
@@ -96,10 +102,11 @@ class Lineage:
     def tidy(self) -> None:
         """Lend the places again that are empty by now."""
         for pid, place in list(self.cleaners.items()):
-            done, _ = os.waitpid(pid, os.WNOHANG)
+            done, status = os.waitpid(pid, os.WNOHANG)
             if done:
                 del self.cleaners[pid]
-                self.free.append(place)
+                if not status:  # else it is lent to nobody: what was left in it is another's
+                    self.free.append(place)
 
     def close(self) -> None:
         """Let go of everything.  Nobody is alive any more."""

@@ -349,6 +349,10 @@ def main(fresh: frozenset[str]) -> None:
     gc.disable()
     gc.collect()
     gc.freeze()
+    try:
+        os.fstat(2)
+    except OSError:
+        os.dup2(0, 2)  # a preload has closed it; what is opened next is not to take its place
     server = kind(control, settings)
     # Not by ``tell``: a host that is never told would wait for long.
     fdpass.send(control, pack("ready", version=list(sys.version_info[:3]), at=time.monotonic()))
