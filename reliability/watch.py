@@ -22,7 +22,8 @@ ZYGOTE = "belljar-zygote"
 LASTING = (ZYGOTE, "belljar-janitor")  # what a host keeps between runs
 _PR_SET_CHILD_SUBREAPER = 36
 _LIBC = ctypes.CDLL(None)
-_OF_TESTS = ("belljar-test-", "belljar-machine-")
+# Of tests, and of trusted interpreters of theirs, of which there are none here.
+_OF_TESTS = ("belljar-test-", "belljar-machine-", "belljar-trusted-")
 _PLACES = ("/tmp", "/var/tmp", "/dev/shm")
 
 

@@ -176,7 +176,7 @@ class Trusted(Threaded):
         import weakref
 
         try:
-            made = tempfile.mkdtemp(prefix="belljar-")
+            made = tempfile.mkdtemp(prefix="belljar-trusted-")
         except OSError as error:
             text, short = error.strerror or str(error), error.errno in SHORTAGES
             raise SetupFailed("directory", text, retryable=short) from error
