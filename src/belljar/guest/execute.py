@@ -246,7 +246,10 @@ def _evaluate(
 def _run_async(main: Callable[[], Any], keep: bool) -> object:
     """Run a coroutine function: in an event loop of its own, or in the one that stays."""
     global _loops
-    import asyncio
+    with ending.Undisturbed():
+        # A package whose import was interrupted is broken for good: its parts are there, and
+        # its next import does not bind their names.
+        import asyncio
 
     if not keep:
         return asyncio.run(main())
